@@ -1,0 +1,124 @@
+"""Every subject, stream and bucket name, in one place.
+
+Events bus
+    ev.<agent>.<partition>          stream EVENTS     envelopes, published by the agent's shipper
+    dead.<agent>                    stream DEAD       what was refused, with place and reason
+    stored.<agent>.<recorder>       plain             archive -> shipper: `Stored`
+    stored.ask.<agent>.<recorder>   request           shipper -> archive: what is stored?
+    history.<query>                 request           api -> archive: `Query`, answers in chunks
+
+Control bus
+    cmd.<session>                   plain             control -> holder: `Order`, signed
+    rcpt.<session>                  plain             holder -> control: `Progress`
+    reg.<session>                   request           holder -> control: `Registration`
+    beat.<session>                  plain             holder -> control each second: `Beat`
+    ctl.command                     request           api, watch -> control: `CommandRequest`
+    ctl.runs  ctl.commands          request           api -> control: what it knows
+    live.changed                    plain             control -> api: a run or a command changed
+    audit.<kind>                    stream AUDIT      commands, receipts, decisions: never deleted
+    bucket `desired`                <session>.<run>   the level: the latest signed `Order` of a run
+    bucket `runs`                   <run>             registry of live runs
+    bucket `commands`               <command>         state of every command and its receipts
+    bucket `incidents`              <incident>        open and recent incidents
+    bucket `pacts`                  <agent>           the pact in force, with its version
+    bucket `agents`, `tokens`                         identities
+"""
+
+import re
+
+from checkrein.bus.types import StreamSpec
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+
+EVENTS = StreamSpec("EVENTS", ("ev.>",), bytes_max=4 * 1024**3, age_max_s=7 * 86400)
+DEAD = StreamSpec("DEAD", ("dead.>",), bytes_max=256 * 1024**2, age_max_s=30 * 86400)
+AUDIT = StreamSpec("AUDIT", ("audit.>",), evidence=True)
+
+
+def token(name: str) -> str:
+    """A name as one subject token: letters, digits, `_` and `-` stand for themselves, every other
+    UTF-8 byte is `=XX`. The empty name is `=`."""
+    if _PLAIN.fullmatch(name):
+        return name
+    if not name:
+        return "="
+    return "".join(
+        chr(byte) if _PLAIN.fullmatch(chr(byte)) else f"={byte:02X}"
+        for byte in name.encode("utf-8", "surrogatepass")
+    )
+
+
+def name_of(text: str) -> str:
+    """The name that a token stands for."""
+    if text == "=":
+        return ""
+    parts = text.split("=")
+    raw = parts[0].encode()
+    for part in parts[1:]:
+        raw += bytes([int(part[:2], 16)]) + part[2:].encode()
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def events(agent: str, partition: int) -> str:
+    return f"ev.{token(agent)}.{partition:02d}"
+
+
+def agent_of(subject: str) -> str:
+    """The agent that a subject of the events bus speaks for: the bus has checked it."""
+    return name_of(subject.split(".")[1])
+
+
+def dead(agent: str) -> str:
+    return f"dead.{token(agent)}"
+
+
+def stored(agent: str, recorder: str) -> str:
+    return f"stored.{token(agent)}.{token(recorder)}"
+
+
+def stored_ask(agent: str, recorder: str) -> str:
+    return f"stored.ask.{token(agent)}.{token(recorder)}"
+
+
+def history(query: str) -> str:
+    return f"history.{query}"
+
+
+def command(session: str) -> str:
+    return f"cmd.{session}"
+
+
+def receipts(session: str) -> str:
+    return f"rcpt.{session}"
+
+
+def registration(session: str) -> str:
+    return f"reg.{session}"
+
+
+def beat(session: str) -> str:
+    return f"beat.{session}"
+
+
+def desired_key(session: str, run_id: str) -> str:
+    return f"{session}.{run_id}"
+
+
+def inbox(session: str) -> str:
+    """The prefix of the only inboxes this session may listen on."""
+    return f"_INBOX_{session}"
+
+
+CONTROL_COMMAND = "ctl.command"
+CONTROL_RUNS = "ctl.runs"
+CONTROL_COMMANDS = "ctl.commands"
+LIVE_CHANGED = "live.changed"
+
+BUCKET_DESIRED = "desired"
+BUCKET_RUNS = "runs"
+BUCKET_COMMANDS = "commands"
+BUCKET_INCIDENTS = "incidents"
+BUCKET_PACTS = "pacts"
+BUCKET_AGENTS = "agents"
+BUCKET_TOKENS = "tokens"
+BUCKET_WATCH = "watch"

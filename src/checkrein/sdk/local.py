@@ -1,0 +1,93 @@
+"""What an agent's process and its supervisor say to each other, over a Unix socket.
+
+Under `checkrein run` the SDK holds no credential and no connection to a bus: it records into a ring
+in the supervisor's folder, and speaks with the supervisor here. Frames are a 4-byte big-endian
+length and a msgpack map with `type`. The environment names the places:
+
+    CHECKREIN_SUPERVISOR     path of the socket
+    CHECKREIN_RECORDERS      folder in which every process makes its recorder's folder
+    CHECKREIN_RUN_ID         the run of the process as a whole; the first `checkrein.run` adopts it
+    CHECKREIN_TASK_ID        its task
+"""
+
+from typing import Any
+
+import msgspec
+
+from checkrein.bus.messages import RunRecord
+
+FRAME_BYTES_MAX = 1024 * 1024
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """agent -> supervisor, first."""
+
+    pid: int
+    recorder: str
+
+
+class Began(msgspec.Struct, frozen=True, kw_only=True, tag="began"):
+    """agent -> supervisor: a run began (or adopted the process's run)."""
+
+    run: RunRecord
+    adopted: bool = False
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
+    """agent -> supervisor: a run ended in an orderly way (its `run.end` is recorded)."""
+
+    run_id: str
+    status: str
+    reason: str = ""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
+    """agent -> supervisor: a run's state, at most ten times a second and when it changes."""
+
+    run_id: str
+    status: str
+    step: int = 0
+    in_flight: list[dict[str, Any]] = []
+
+
+class Did(msgspec.Struct, frozen=True, kw_only=True, tag="did"):
+    """agent -> supervisor: what became of an instruction in the agent's own code."""
+
+    command_id: str
+    run_id: str
+    epoch: int
+    stage: str
+    detail: str = ""
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True, tag="need"):
+    """agent -> supervisor: this process will also record for these agents."""
+
+    agents: list[str]
+
+
+class Instruct(msgspec.Struct, frozen=True, kw_only=True, tag="instruct"):
+    """supervisor -> agent: an order, already verified. The SDK acts at its boundary: pause holds
+    the next call, resume lets it go, halt raises `Halted` and cancels the run's outer task."""
+
+    command_id: str
+    verb: str
+    run_id: str
+    epoch: int
+    reason: str = ""
+    issued_by: str = ""
+    arguments: dict[str, Any] = {}
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
+    """supervisor -> agent, the answer to Hello: pacts by agent (YAML text), and standing
+    instructions of runs that were halted or paused before this process connected."""
+
+    pacts: dict[str, str] = {}
+    room: str = ""
+    environment: str = ""
+    standing: list[Instruct] = []
+
+
+FromAgent = Hello | Began | Ended | State | Did | Need
+FromSupervisor = Welcome | Instruct
