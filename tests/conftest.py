@@ -1,0 +1,74 @@
+"""What tests everywhere may use."""
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from checkrein.bus import nats
+from checkrein.bus.credentials import Keys
+from checkrein.bus.embedded import EmbeddedServer
+from checkrein.bus.types import BusError
+
+CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def nats_server(folder: Path, name: str = "events", port: int = 0) -> Iterator[EmbeddedServer]:
+    """A real NATS server as `up` starts it, on a free port."""
+    server = EmbeddedServer(
+        name, folder / name, port or free_port(), Keys.load_or_create(folder / "keys")
+    )
+    with open(folder / f"{name}.log", "ab") as log:
+        process = subprocess.Popen(server.command(), stderr=log)
+    try:
+        _wait_for_port(server.port)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for_port(port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as probe:
+            probe.settimeout(0.1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        import time
+
+        time.sleep(0.01)
+    raise BusError(f"nothing listens on port {port}")
+
+
+@asynccontextmanager
+async def role_bus(server: EmbeddedServer, name: str = "test") -> AsyncIterator[nats.NatsBus]:
+    bus = await nats.connect([server.url], server.keys.role(name), name=name)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+@pytest.fixture
+def nats_events(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    with nats_server(tmp_path) as server:
+        yield server
+
+
+async def within(seconds: float, condition: object) -> None:
+    """Waits until `condition()` is true, or fails after `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():  # type: ignore[operator]
+        assert asyncio.get_running_loop().time() < deadline, "not within the time"
+        await asyncio.sleep(0.005)
