@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -23,16 +24,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class RunningServer(EmbeddedServer):
+    """A NATS server as `up` starts it, with its process."""
+
+    process: subprocess.Popen[bytes]
+
+
+def start(server: EmbeddedServer) -> subprocess.Popen[bytes]:
+    """Starts a server and waits until it accepts."""
+    process = subprocess.Popen(server.command(), stderr=subprocess.DEVNULL)
+    _wait_for_port(server.port)
+    return process
+
+
 @contextmanager
-def nats_server(folder: Path, name: str = "events", port: int = 0) -> Iterator[EmbeddedServer]:
-    """A real NATS server as `up` starts it, on a free port."""
-    server = EmbeddedServer(
-        name, folder / name, port or free_port(), Keys.load_or_create(folder / "keys")
-    )
-    with open(folder / f"{name}.log", "ab") as log:
-        process = subprocess.Popen(server.command(), stderr=log)
+def nats_server(folder: Path, name: str = "events", port: int = 0) -> Iterator[RunningServer]:
+    """A real NATS server on a free port."""
+    keys = Keys.load_or_create(folder / "keys")
+    server = RunningServer(name, folder / name, port or free_port(), keys)
+    process = start(server)
+    object.__setattr__(server, "process", process)
     try:
-        _wait_for_port(server.port)
         yield server
     finally:
         process.terminate()
@@ -45,8 +57,6 @@ def _wait_for_port(port: int) -> None:
             probe.settimeout(0.1)
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        import time
-
         time.sleep(0.01)
     raise BusError(f"nothing listens on port {port}")
 

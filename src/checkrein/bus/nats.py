@@ -62,12 +62,23 @@ async def connect(
     return bus
 
 
+class _Client(Client):
+    """The library gives a connection up for good when its credential expires; ours connects again,
+    with the credential that it was given meanwhile."""
+
+    async def _process_err(self, err_msg: str) -> None:
+        if "user authentication" in err_msg.lower():
+            await self._process_op_err(nats.errors.Error(err_msg.strip("'")))
+        else:
+            await super()._process_err(err_msg)
+
+
 class NatsBus:
     """One connection. Made by `connect`."""
 
     def __init__(self, credential: Credential, inbox_prefix: str) -> None:
         self._credential = credential
-        self._client = Client()
+        self._client: Client = _Client()
         self._inbox_prefix = inbox_prefix
         self._listeners: list[Callable[[bool], None]] = []
         self._acks: dict[str, asyncio.Future[int]] = {}
@@ -121,6 +132,8 @@ class NatsBus:
                 _log.exception("handler of %s failed on %s", subject, msg.subject)
 
         subscribed = await self._client.subscribe(subject, queue=queue, cb=take)
+        with suppress(nats.errors.Error, TimeoutError):  # else it is in force on reconnecting
+            await self._client.flush(timeout=2)
         return _NatsSubscription(subscribed)
 
     async def request(self, subject: str, data: bytes, timeout_s: float = 2.0) -> bytes:

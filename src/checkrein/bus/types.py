@@ -124,7 +124,8 @@ class Bus(Protocol):
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
         """Calls `handler` for each message, in order, one at a time. With `queue`, one of the group
-        gets it. What the handler raises is logged with the subject; the subscription goes on."""
+        gets it. What the handler raises is logged with the subject; the subscription goes on. It is
+        in force when the call returns (or, while disconnected, from the reconnect on)."""
 
     async def request(self, subject: str, data: bytes, timeout_s: float = 2.0) -> bytes:
         """Asks and waits for one answer. Raises Unreachable when none comes in time."""
