@@ -69,9 +69,8 @@ async def _up(options: Options, announce: Callable[[str], None]) -> int:
             with _Announcement(options, token):
                 if await _all_ready(roles, stop):
                     seconds = (REAL.monotonic_ns() - started_ns) / 1e9
-                    announce(
-                        f"ready after {seconds:.1f} s: http://{options.http} (data in {options.data})"
-                    )
+                    announce(f"ready after {seconds:.1f} s at http://{options.http}")
+                    announce(f"data in {options.data}; Ctrl-C stops it all")
                 await stop.wait()
                 announce("stopping")
         finally:
