@@ -1,4 +1,4 @@
-"""A whole Checkrein, as a user starts it, for the tests that need one: real processes, real ports."""
+"""A whole Checkrein as a user starts it, for tests that need one: real processes, real ports."""
 
 import contextlib
 import json
@@ -124,9 +124,8 @@ class System:
         try:
             return json.loads(done.stdout)
         except json.JSONDecodeError:
-            raise AssertionError(
-                f"checkrein {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-            ) from None
+            said = f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+            raise AssertionError(f"checkrein {' '.join(arguments)}: {said}") from None
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         """A `checkrein` command that goes on, such as `run -- …`."""
