@@ -46,13 +46,13 @@ def tool_events(agent: str, recorder: str, calls_a_run: int = 40) -> Iterator[di
     seq = 0
     number = 0
 
-    def event(kind: str, step: int, **own: Any) -> dict[str, Any]:
+    def event(kind_: str, step: int, **own: Any) -> dict[str, Any]:
         nonlocal seq
         seq += 1
         return {
             "recorder": recorder, "seq": seq, "ts": REAL.now_ns(), "environment": "bench",
             "room": "load", "agent": agent, "run_id": run, "task_id": task, "step": step,
-            "type": kind, **own,
+            "type": kind_, **own,
         }  # fmt: skip
 
     while True:
