@@ -5,10 +5,19 @@
 """
 
 from checkrein.store.memory import MemoryStore
-from checkrein.store.types import Row, Store, StoreError, StoreFull, UnknownQuery
+from checkrein.store.types import Row, RowRefused, Store, StoreError, StoreFull, UnknownQuery
 from checkrein.world import World
 
-__all__ = ["MemoryStore", "Row", "Store", "StoreError", "StoreFull", "UnknownQuery", "open_store"]
+__all__ = [
+    "MemoryStore",
+    "Row",
+    "RowRefused",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "UnknownQuery",
+    "open_store",
+]
 
 
 def open_store(url: str, world: World) -> Store:

@@ -9,11 +9,11 @@ import msgspec
 
 from checkrein.store import texts
 from checkrein.store.answers import counts, tool_hour
-from checkrein.store.objections import objection
+from checkrein.store.objections import NOT_JSON, objection, refusal
 from checkrein.store.parameters import check
 from checkrein.store.position import parse_position, position_of
 from checkrein.store.runs import LaneClock, RunSummary, as_row, fold, int_of, is_failure
-from checkrein.store.types import Row, StoreError
+from checkrein.store.types import Row
 from checkrein.world import World
 
 RUN_FILTERS = ("agent", "room", "task_id", "environment", "status")
@@ -93,6 +93,9 @@ class MemoryStore:
         given = check(name, parameters)
         with self._lock:
             return self._answers[name](given)
+
+    def rest(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -192,11 +195,11 @@ class MemoryStore:
 def _accept(row: Row) -> dict[str, Any]:
     why = objection(row.fields)
     if why:
-        raise StoreError(f"{row.fields['recorder']!r} {row.fields['seq']}: {why}")
+        raise refusal(row.fields, why)
     try:
         return _PLAIN.decode(_JSON.encode(row.fields))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError) as error:
-        raise StoreError(f"an event that JSON cannot say: {error}") from error
+    except NOT_JSON as error:
+        raise refusal(row.fields, f"JSON cannot say it: {error}") from error
 
 
 def _tool_hour(hour: int, tool: str, calls: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,11 +5,15 @@ from typing import Any
 import msgspec
 
 from checkrein.store import texts
+from checkrein.store.types import RowRefused
 
 BODY_BYTES_MAX = 256 * 1024
 """An event's limit after its long texts were taken out."""
 NEST_MAX = 32
 NAME_CHARS_MAX = 256
+
+NOT_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError, OverflowError)
+"""What encoding raises for values that JSON cannot say."""
 
 _JSON = msgspec.json.Encoder()
 
@@ -41,3 +45,7 @@ def objection_to_body(fields: dict[str, Any], raw_bytes: int) -> str:
         if left > BODY_BYTES_MAX:
             return f"{left} bytes after taking out long texts, {BODY_BYTES_MAX} at most"
     return ""
+
+
+def refusal(fields: dict[str, Any], why: str) -> RowRefused:
+    return RowRefused(fields["agent"], fields["recorder"], fields["seq"], why)

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+import pyarrow as pa
 
 from checkrein.events.types import COMMON
 from checkrein.store import texts
-from checkrein.store.objections import NAME_CHARS_MAX, objection
+from checkrein.store.objections import NAME_CHARS_MAX, NOT_JSON, objection, refusal
 from checkrein.store.position import position_of
 from checkrein.store.retention import FOREVER, keep_days
 from checkrein.store.runs import float_of, int_of, is_failure
@@ -72,7 +72,7 @@ def build(placed: Sequence[Placed], stored_at: int) -> Batch:
         fields = row.fields
         why = objection(fields)
         if why:
-            raise StoreError(f"{fields['recorder']!r} {fields['seq']}: {why}")
+            raise refusal(fields, why)
         rest = dict(fields)
         for name, append in appends:
             append(rest.pop(name))
@@ -83,7 +83,10 @@ def build(placed: Sequence[Placed], stored_at: int) -> Batch:
         columns["keep_days"].append(days)
         columns["failed"].append(int(is_failure(fields)))
         _take_hot(fields, rest, hot)
-        columns["body"].append(_body(rest, days, contents) if rest else "")
+        try:
+            columns["body"].append(_body(rest, days, contents) if rest else "")
+        except NOT_JSON as error:
+            raise refusal(fields, f"JSON cannot say it: {error}") from error
     columns["stored_at"] = [stored_at] * len(placed)
     try:
         return Batch(pa.table(columns, schema=_SCHEMA), contents)
@@ -123,10 +126,7 @@ def _take_hot(fields: dict[str, Any], rest: dict[str, Any], hot: dict[str, Any])
 
 
 def _body(rest: dict[str, Any], days: int, contents: dict[str, tuple[str, int]]) -> str:
-    try:
-        raw = _JSON.encode(rest)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError) as error:
-        raise StoreError(f"an event that JSON cannot say: {error}") from error
+    raw = _JSON.encode(rest)
     if len(raw) >= texts.LONG_CHARS_MIN or b'"$content"' in raw:
 
         def keep(key: str, text: str) -> None:
