@@ -17,10 +17,10 @@ from checkrein.server.archive_lanes import (
     Finding,
     Lane,
     LaneKey,
-    Numbers,
     Place,
     loss_number,
 )
+from checkrein.store.numbers import Numbers
 from checkrein.store.objections import objection, objection_to_body
 from checkrein.store.types import Row
 

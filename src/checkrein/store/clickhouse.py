@@ -28,7 +28,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from checkrein.store import answers, queries, rows, schema
 from checkrein.store.parameters import check
-from checkrein.store.seen import LaneKey, Lanes
+from checkrein.store.seen import Seen
 from checkrein.store.types import Row, StoreError, StoreFull
 from checkrein.world import World
 
@@ -89,7 +89,7 @@ class ClickHouseStore:
         self._uncertain = False
         self._last_batch = self._fed = self._waiting_rows = 0
         self._contents: dict[str, int] = {}
-        self._lanes = Lanes(self._marks_of, self._stored_of)
+        self._seen = Seen(self._marks_of, self._stored_of)
         self._clients: list[Client] = []
         self._readers: queue.SimpleQueue[Client] = queue.SimpleQueue()
         try:
@@ -116,18 +116,19 @@ class ClickHouseStore:
                 with _told("finding out what an interrupted write left"):
                     self._recover()
             with _told("looking up what is stored"):
-                new = self._lanes.unseen(rows_in)
+                new = self._seen.unseen(rows_in)
             if not new:
                 return 0
             stored_at = max(self._last_batch + 1, self._world.now_ns())
-            batch = rows.build(self._lanes.place(new), stored_at)
+            placed = self._seen.place(new)
+            batch = rows.build(placed, stored_at)
             self._uncertain = True
             with _told(f"writing {len(new)} events"):
                 self._write_contents(batch.contents, stored_at)
                 self._writer.insert_arrow(f"{DB}.events", batch.events)
             self._uncertain = False
             self._last_batch = stored_at
-            self._lanes.stored(new)
+            self._seen.stored(placed)
             self._waiting_rows += len(new)
             if self._waiting_rows >= FEED_ROWS_MAX:
                 self.feed()
@@ -177,7 +178,7 @@ class ClickHouseStore:
         """Finds what stands, and feeds to each aggregate the batches that it has not got."""
         self._contents = {}
         self._waiting_rows = 0
-        self._lanes = Lanes(self._marks_of, self._stored_of)
+        self._seen = Seen(self._marks_of, self._stored_of)
         newest = self._youngest("events")
         for name, select in schema.ROLLUPS.items():
             fed = self._youngest(name)
@@ -211,9 +212,9 @@ class ClickHouseStore:
                 low, count = int(stored_at), 0
         return ranges
 
-    def _marks_of(self, lanes: Sequence[LaneKey]) -> list[tuple[Any, ...]]:
+    def _marks_of(self, recorders: Sequence[str]) -> list[tuple[Any, ...]]:
         self.feed()
-        return _rows(self._writer, queries.marks_of(sorted({recorder for _, recorder, _ in lanes})))
+        return _rows(self._writer, queries.marks_of(recorders))
 
     def _stored_of(self, agent: str, recorder: str, seqs: Sequence[int]) -> set[int]:
         found = _rows(self._writer, queries.stored_of(agent, recorder, seqs))

@@ -63,22 +63,18 @@ class MemoryStore:
         with self._lock:
             accepted = [(row, _accept(row)) for row in rows]
             new = 0
-            highs = {key: mark.seq for key, mark in self._lanes.items()}
             for row, fields in accepted:
                 key = (fields["agent"], fields["recorder"], fields["seq"])
                 if key not in self._events:
                     new += 1
-                    self._keep(key, row, fields, highs)
+                    self._keep(key, row, fields)
             return new
 
-    def _keep(
-        self, key: tuple[str, str, int], row: Row, fields: dict[str, Any],
-        highs: dict[tuple[str, str, int], int],
-    ) -> None:  # fmt: skip
+    def _keep(self, key: tuple[str, str, int], row: Row, fields: dict[str, Any]) -> None:
         lane = (fields["agent"], fields["recorder"], row.partition)
         mark = self._lanes.setdefault(lane, _Mark())
         at = fields["ts"]
-        if fields["seq"] > highs.get(lane, 0):
+        if fields["seq"] > mark.seq:
             at = LaneClock(mark.at).at(at)
         mark.at = max(mark.at, at)
         if (fields["seq"], row.chain) > (mark.seq, mark.chain):

@@ -1,108 +1,117 @@
 """Which events are stored already: exactly, and nearly always without asking the store.
 
-A lane (agent, recorder, partition) is written in the order of its numbers, so a number above the
-lane's highest is new. Whatever is not above it (sent again, late, or from a recorder that counts
-otherwise) is looked up.
+What was written since a recorder was first met is remembered as ranges of its numbers. What lies at
+or below the highest number that the store had of it then (or below what had to be forgotten) is
+looked up: events that come again after a restart, mostly.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from checkrein.store.numbers import Numbers
 from checkrein.store.rows import Placed
 from checkrein.store.runs import LaneClock
 from checkrein.store.types import Row
 
-LANES_KNOWN_MAX = 50_000
+RECORDERS_KNOWN_MAX = 50_000
 
-LaneKey = tuple[str, str, int]
-
-
-class _Lane(msgspec.Struct):
-    high: int = 0
-    at: int = 0
+Key = tuple[str, str]
+"""An agent and a recorder."""
 
 
-class Lanes:
-    """`marks_of(lanes)` gives (recorder, agent, partition, seq, at) rows for those recorders;
-    `stored_of(agent, recorder, seqs)` the numbers that stand. Lanes beyond LANES_KNOWN_MAX are
-    forgotten, oldest first, and looked up again when they come back."""
+class _Known(msgspec.Struct):
+    """`lanes`: the highest number and the last time of each partition."""
+
+    numbers: Numbers
+    lanes: dict[int, tuple[int, int]]
+
+
+class Seen:
+    """`marks_of(recorders)` gives (recorder, agent, partition, seq, at) as stored;
+    `stored_of(agent, recorder, seqs)` the numbers that stand. Recorders beyond RECORDERS_KNOWN_MAX
+    are forgotten, oldest first, and asked for again when they come back."""
 
     def __init__(
         self,
-        marks_of: Callable[[Sequence[LaneKey]], list[tuple[Any, ...]]],
+        marks_of: Callable[[Sequence[str]], list[tuple[Any, ...]]],
         stored_of: Callable[[str, str, Sequence[int]], set[int]],
     ) -> None:
         self._marks_of = marks_of
         self._stored_of = stored_of
-        self._lanes: dict[LaneKey, _Lane] = {}
+        self._known: dict[Key, _Known] = {}
 
     def unseen(self, rows: Sequence[Row]) -> list[Row]:
         """The rows that are not stored yet, each event once, in the order given."""
-        keys = [(row.fields["agent"], row.fields["recorder"], row.partition) for row in rows]
-        self._learn(set(keys))
-        taken: set[tuple[str, str, int]] = set()
-        chosen: list[int] = []
-        doubtful: dict[tuple[str, str], list[int]] = {}
-        for index, (row, key) in enumerate(zip(rows, keys, strict=True)):
-            seq = row.fields["seq"]
-            name = (key[0], key[1], seq)
-            if name in taken:
-                continue
-            taken.add(name)
-            chosen.append(index)
-            if seq <= self._lanes[key].high:
-                doubtful.setdefault(key[:2], []).append(seq)
-        if not doubtful:
-            return [rows[index] for index in chosen]
-        stored = {
-            (agent, recorder, seq)
-            for (agent, recorder), seqs in doubtful.items()
-            for seq in self._stored_of(agent, recorder, seqs)
-        }
-        return [
-            rows[index] for index in chosen
-            if (*keys[index][:2], rows[index].fields["seq"]) not in stored
-        ]  # fmt: skip
+        groups: dict[Key, list[Row]] = {}
+        for row in rows:
+            fields = row.fields
+            groups.setdefault((fields["agent"], fields["recorder"]), []).append(row)
+        self._learn(groups)
+        new: list[Row] = []
+        for key, group in groups.items():
+            new += self._unseen_of(key, group)
+        return new
 
-    def _learn(self, keys: set[LaneKey]) -> None:
-        unknown = [key for key in keys if key not in self._lanes]
+    def _unseen_of(self, key: Key, group: list[Row]) -> list[Row]:
+        numbers = self._known[key].numbers
+        fresh = {}
+        for row in group:
+            seq = row.fields["seq"]
+            if seq not in fresh and seq not in numbers:
+                fresh[seq] = row
+        doubtful = [seq for seq in fresh if seq <= numbers.floor]
+        if doubtful:
+            for seq in self._stored_of(*key, doubtful):
+                del fresh[seq]
+        return list(fresh.values())
+
+    def _learn(self, keys: Iterable[Key]) -> None:
+        unknown = {key for key in keys if key not in self._known}
         if not unknown:
             return
-        found = {
-            (agent, recorder, partition): _Lane(seq, at)
-            for recorder, agent, partition, seq, at in self._marks_of(unknown)
-        }
-        if len(self._lanes) + len(unknown) > LANES_KNOWN_MAX:
-            for key in [key for key in self._lanes if key not in keys]:
-                if len(self._lanes) + len(unknown) <= LANES_KNOWN_MAX // 2:
-                    break
-                del self._lanes[key]
+        found: dict[Key, dict[int, tuple[int, int]]] = {}
+        for recorder, agent, partition, seq, at in self._marks_of(
+            sorted({recorder for _, recorder in unknown})
+        ):
+            found.setdefault((agent, recorder), {})[partition] = (seq, at)
+        excess = len(self._known) + len(unknown) - RECORDERS_KNOWN_MAX
+        for key in [key for key in self._known if key not in keys][: max(0, excess)]:
+            del self._known[key]
         for key in unknown:
-            self._lanes[key] = found.get(key) or _Lane()
+            lanes = found.get(key, {})
+            floor = max((seq for seq, _ in lanes.values()), default=0)
+            self._known[key] = _Known(Numbers(floor), lanes)
 
     def place(self, rows: Sequence[Row]) -> list[Placed]:
         """Each row with its place in time. Changes nothing."""
-        clocks: dict[LaneKey, LaneClock] = {}
+        clocks: dict[tuple[str, str, int], tuple[int, LaneClock]] = {}
         placed = []
         for row in rows:
             fields = row.fields
             key = (fields["agent"], fields["recorder"], row.partition)
-            lane = self._lanes[key]
-            if fields["seq"] <= lane.high:
+            high, clock = clocks.get(key) or self._clock(key)
+            if fields["seq"] > high:
+                clocks[key] = (fields["seq"], clock)
+                placed.append(Placed(row, clock.at(fields["ts"])))
+            else:
                 placed.append(Placed(row, fields["ts"]))
-                continue
-            clock = clocks.get(key)
-            if clock is None:
-                clock = clocks[key] = LaneClock(lane.at)
-            placed.append(Placed(row, clock.at(fields["ts"])))
         return placed
 
-    def stored(self, rows: Sequence[Row]) -> None:
+    def _clock(self, key: tuple[str, str, int]) -> tuple[int, LaneClock]:
+        high, at = self._known[key[:2]].lanes.get(key[2], (0, 0))
+        return high, LaneClock(at)
+
+    def stored(self, placed: Sequence[Placed]) -> None:
         """These rows are durable now."""
-        for row in rows:
+        groups: dict[Key, list[int]] = {}
+        for row, at in placed:
             fields = row.fields
-            lane = self._lanes[fields["agent"], fields["recorder"], row.partition]
-            lane.high = max(lane.high, fields["seq"])
-            lane.at = max(lane.at, fields["ts"])
+            key = (fields["agent"], fields["recorder"])
+            groups.setdefault(key, []).append(fields["seq"])
+            lanes = self._known[key].lanes
+            high, last_at = lanes.get(row.partition, (0, 0))
+            lanes[row.partition] = (max(high, fields["seq"]), max(last_at, at))
+        for key, seqs in groups.items():
+            self._known[key].numbers.add(sorted(seqs))
