@@ -31,9 +31,9 @@ from checkrein.store.types import Row
 
 _log = logging.getLogger(__name__)
 
-BATCH_MESSAGES_MAX = 256
-BATCH_BYTES_MAX = 24 * 1024**2
-WAITING_BYTES_MAX = 48 * 1024**2
+BATCH_MESSAGES_MAX = 128
+BATCH_BYTES_MAX = 8 * 1024**2
+WAITING_BYTES_MAX = 24 * 1024**2
 FLUSH_GAP_S = 0.1
 """While events keep coming, writes begin at least this far apart; after a pause the first is
 written at once."""

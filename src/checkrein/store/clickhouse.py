@@ -10,6 +10,7 @@ opening.
 # ruff: noqa: S608  # names in the SQL are our own constants, values are bound or numbers of ours
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import logging
@@ -267,6 +268,8 @@ class ClickHouseStore:
         self.feed()
         with self._lock, _told("giving memory back"):
             self._writer.command("SYSTEM JEMALLOC PURGE")
+            pa.default_memory_pool().release_unused()
+            _trim()
 
     def close(self) -> None:
         """Waits for a write under way. Everything that `write` returned for is on disk."""
@@ -322,6 +325,12 @@ class _Target:
         if self._lock_file >= 0:
             os.close(self._lock_file)
             self._lock_file = -1
+
+
+def _trim() -> None:
+    """The C library keeps what Python gave back; on glibc it can be asked not to."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _rows(client: Client, statement: queries.Statement) -> list[tuple[Any, ...]]:
