@@ -222,6 +222,7 @@ def test_tools_by_hour(store: Store) -> None:
     assert first["p99_ms"] == pytest.approx(9, rel=0.02)
     assert store.query("tool_errors_hourly", {"since": second["hour"]}) == [second]
     assert store.query("tool_errors_hourly", {"until": second["hour"]}) == [first]
+    assert store.query("tool_errors_hourly", {"agent": "bot"}) == [first, second]
     assert store.query("tool_errors_hourly", {"agent": "nobody"}) == []
 
 

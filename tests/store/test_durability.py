@@ -59,7 +59,9 @@ def test_a_killed_writer_loses_nothing_acknowledged_and_counts_nothing_twice(
         store.close()
 
 
-@pytest.mark.parametrize("aggregate", ["runs", "tool_hours", "agent_hours", "marks"])
+@pytest.mark.parametrize(
+    "aggregate", ["runs", "tool_hours", "agent_tool_hours", "agent_hours", "marks"]
+)
 def test_an_aggregate_that_a_crash_left_behind_catches_up_at_the_next_opening(
     tmp_path: Path, aggregate: str
 ) -> None:
@@ -78,7 +80,8 @@ def test_an_aggregate_that_a_crash_left_behind_catches_up_at_the_next_opening(
     for fields in events:
         summary = fold(summary, fields)
     assert from_row(store.query("run", {"run_id": "run-1"})[0]) == summary
-    assert [hour["calls"] for hour in store.query("tool_errors_hourly", {})] == [1, 2]
+    for given in ({}, {"agent": "bot"}):
+        assert [hour["calls"] for hour in store.query("tool_errors_hourly", given)] == [1, 2]
     assert store.query("marks", {})[0]["seq"] == len(events)
     (hour,) = store._writer.query(
         "SELECT sum(events), sum(tokens) FROM checkrein.agent_hours"
@@ -113,7 +116,9 @@ def test_a_write_is_one_part_and_so_is_what_it_feeds(tmp_path: Path) -> None:
         "SELECT table, count() FROM system.parts WHERE database = 'checkrein' AND active "
         "AND table != 'versions' GROUP BY table"
     ).result_rows
-    assert dict(parts) == dict.fromkeys(("events", "runs", "tool_hours", "agent_hours", "marks"), 1)
+    assert dict(parts) == dict.fromkeys(
+        ("events", "runs", "tool_hours", "agent_tool_hours", "agent_hours", "marks"), 1
+    )
     store.close()
 
 

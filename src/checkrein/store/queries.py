@@ -135,14 +135,16 @@ def tool_errors_hourly(given: dict[str, Any]) -> Statement:
         if name in given:
             where.append(f"hour {comparison} {{{name}:Int64}}")
             bindings[name] = given[name]
+    table = "tool_hours"
     if "agent" in given:
+        table = "agent_tool_hours"
         where.append("agent = {agent:String}")
         bindings["agent"] = given["agent"]
     return Statement(
         "SELECT hour, tool, sum(calls) AS n, sum(errors) AS failed, sum(refused) AS said_no, "
         "sum(duration_ns_sum) AS total, max(duration_ns_max) AS longest, "
         "quantilesDDMerge(0.01, 0.5, 0.95, 0.99)(durations) AS quantiles "
-        f"FROM {DATABASE}.tool_hours WHERE {' AND '.join(where)} "
+        f"FROM {DATABASE}.{table} WHERE {' AND '.join(where)} "
         "GROUP BY hour, tool ORDER BY hour, tool",
         bindings,
     )

@@ -145,8 +145,10 @@ SELECT run_id,
     max(stored_at) AS stored_at
 FROM {{source}} AS source WHERE run_id != '' GROUP BY run_id"""
 
-_TOOL_HOURS = f"""
-CREATE TABLE IF NOT EXISTS {DATABASE}.tool_hours (
+
+def _tool_hours(name: str, keys: str) -> str:
+    return f"""
+CREATE TABLE IF NOT EXISTS {DATABASE}.{name} (
     hour Int64,
     tool LowCardinality(String),
     agent LowCardinality(String),
@@ -157,12 +159,14 @@ CREATE TABLE IF NOT EXISTS {DATABASE}.tool_hours (
     duration_ns_max SimpleAggregateFunction(max, Int64),
     durations AggregateFunction(quantilesDD(0.01, 0.5, 0.95, 0.99), Int64),
     stored_at SimpleAggregateFunction(max, Int64)
-) ENGINE = AggregatingMergeTree ORDER BY (hour, tool, agent)
+) ENGINE = AggregatingMergeTree ORDER BY ({keys})
 TTL toDateTime(intDiv(stored_at, 1000000000)) + INTERVAL 180 DAY
 SETTINGS {_SYNCED}"""
 
-TOOL_HOURS_OF = """
-SELECT intDiv(at, 3600000000000) * 3600000000000 AS hour, tool, agent,
+
+def _tool_hours_of(agent: str) -> str:
+    return f"""
+SELECT intDiv(at, 3600000000000) * 3600000000000 AS hour, tool, {agent},
     count() AS calls,
     sum(toUInt64(failed)) AS errors,
     countIf(status IN ('denied', 'cancelled')) AS refused,
@@ -170,7 +174,8 @@ SELECT intDiv(at, 3600000000000) * 3600000000000 AS hour, tool, agent,
     max(duration_ns) AS duration_ns_max,
     quantilesDDState(0.01, 0.5, 0.95, 0.99)(duration_ns) AS durations,
     max(stored_at) AS stored_at
-FROM {source} AS source WHERE type = 'tool.returned' GROUP BY hour, tool, agent"""
+FROM {{source}} AS source WHERE type = 'tool.returned' GROUP BY hour, tool, agent"""
+
 
 _AGENT_HOURS = f"""
 CREATE TABLE IF NOT EXISTS {DATABASE}.agent_hours (
@@ -221,7 +226,8 @@ FROM {source} AS source GROUP BY recorder, agent, partition"""
 
 ROLLUPS: dict[str, str] = {
     "runs": RUNS_OF,
-    "tool_hours": TOOL_HOURS_OF,
+    "tool_hours": _tool_hours_of("'' AS agent"),
+    "agent_tool_hours": _tool_hours_of("source.agent AS agent"),
     "agent_hours": AGENT_HOURS_OF,
     "marks": MARKS_OF,
 }
@@ -241,6 +247,16 @@ CREATE TABLE IF NOT EXISTS {DATABASE}.versions (version UInt32, applied_at Int64
 ENGINE = MergeTree ORDER BY version SETTINGS {_SYNCED}"""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (_EVENTS, _CONTENTS, _FRESH, _RUNS, _TOOL_HOURS, _AGENT_HOURS, _MARKS, *_views()),
+    (
+        _EVENTS,
+        _CONTENTS,
+        _FRESH,
+        _RUNS,
+        _tool_hours("tool_hours", "hour, tool, agent"),
+        _tool_hours("agent_tool_hours", "agent, hour, tool"),
+        _AGENT_HOURS,
+        _MARKS,
+        *_views(),
+    ),
 )
 """MIGRATIONS[n] brings version n to n + 1. Its statements may be repeated after a crash."""
