@@ -165,7 +165,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_said_queries_go_on_and_so_does_writing_when_there_is_room(
     small_disk: Path,
 ) -> None:
-    store = open_store(f"chdb://{small_disk}/store", REAL)
+    store = ClickHouseStore(f"chdb://{small_disk}/store", REAL)
     chance = random.Random(3)
     written, number = 0, 1
     with pytest.raises(StoreFull, match="writing"):  # noqa: PT012 # fails at one of many writes
@@ -176,11 +176,15 @@ def test_a_full_disk_is_said_queries_go_on_and_so_does_writing_when_there_is_roo
             ]
             written += store.write(batch_rows)
             number += 2000
-    assert len(store.query("events", {"limit": 10_000})) > 0
+    assert len(store.query("events", {"limit": 10_000})) == min(written, 10_000)
+    assert store.query("counts", {})[0]["events"] == written
+    assert len(store.query("runs", {})) <= 1
     with pytest.raises(StoreFull):
         store.write(batch_rows)
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     assert store.write(batch_rows) == 2000
     assert store.query("counts", {})[0]["events"] == written + 2000
     assert store.query("run", {"run_id": "run-1"})[0]["run_id"] == "run-1"
+    (hours,) = store._writer.query("SELECT sum(events) FROM checkrein.agent_hours").result_rows
+    assert hours[0] == written + 2000
     store.close()

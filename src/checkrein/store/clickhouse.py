@@ -132,7 +132,7 @@ class ClickHouseStore:
             self._seen.stored(placed)
             self._waiting_rows += len(new)
             if self._waiting_rows >= FEED_ROWS_MAX:
-                self.feed()
+                self._feed_if_possible()
             return len(new)
 
     def _write_contents(self, contents: dict[str, tuple[str, int]], stored_at: int) -> None:
@@ -162,6 +162,9 @@ class ClickHouseStore:
         """Brings the aggregates up to the last write. Queries do this when they need it; a caller
         with nothing else to do may do it early. Raises StoreError; nothing is lost by that."""
         with self._lock:
+            if self._uncertain:
+                with _told("feeding what an interrupted write left"):
+                    self._recover()
             if not self._waiting_rows:
                 return
             self._uncertain = True
@@ -174,6 +177,13 @@ class ClickHouseStore:
             self._uncertain = False
             self._fed = self._last_batch
             self._waiting_rows = 0
+
+    def _feed_if_possible(self) -> None:
+        """What was written stands all the same, and is fed later."""
+        try:
+            self.feed()
+        except StoreError as error:
+            log.warning("aggregates are behind: %s", error)
 
     def _recover(self) -> None:
         """Finds what stands, and feeds to each aggregate the batches that it has not got."""
@@ -224,9 +234,11 @@ class ClickHouseStore:
     # --- reading ---------------------------------------------------------------------------------
 
     def query(self, name: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        """As `Store.query`. When the aggregates cannot be fed (a full disk), answers from what they
+        have."""
         given = check(name, parameters)
         if name in answers.FROM_AGGREGATES:
-            self.feed()
+            self._feed_if_possible()
         if name == "counts":
             return self._counts()
         statement = answers.STATEMENTS[name](given)
