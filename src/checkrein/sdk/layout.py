@@ -144,6 +144,17 @@ def pid_namespace() -> int:
         return 0
 
 
+def meta_of_this_process(
+    recorder: str, created: int, *, agent: str, room: str, environment: str
+) -> Meta:
+    pid = os.getpid()
+    return Meta(
+        recorder=recorder, pid=pid, created=created, agent=agent, room=room,
+        environment=environment, boot=boot_id(), started=process_started(pid),
+        namespace=pid_namespace(),
+    )  # fmt: skip
+
+
 def owner_alive(meta: Meta) -> bool:
     """Whether the recording process still lives. One of another pid namespace counts as alive: from
     here nobody can tell."""

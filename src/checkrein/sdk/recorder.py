@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,47 +19,20 @@ import msgspec
 
 from checkrein.events import fit, limits
 from checkrein.events.types import Base, Loss
-from checkrein.sdk.layout import Control, Meta, boot_id, pid_namespace, process_started, write_meta
-from checkrein.sdk.ring import RETRY_NS, SEGMENT_BYTES, Allocate, Ring
+from checkrein.sdk.layout import Control, meta_of_this_process, write_meta
+from checkrein.sdk.place import Losses, Place
+from checkrein.sdk.ring import RETRY_NS, SEGMENT_BYTES, Allocate, Ring, bytes_max_from
 from checkrein.world import World
 
-BYTES_MAX = 256 * 1024 * 1024
-BYTES_VARIABLE = "CHECKREIN_RECORDER_BYTES"
 LATE_EVENTS_MAX = 256
-LOSS_PLACES_MAX = 256
 KEEPER_WAIT_S = 0.25
 
 _log = logging.getLogger("checkrein.recorder")
 _encode = msgspec.msgpack.Encoder().encode
-_map_head = struct.Struct(">BH").pack
-_numbers = struct.Struct(">5sQ4sQ6sI").pack
+_numbers = struct.Struct(">BH5sQ4sQ6sI").pack
 _COMMON_FIELDS = 10
 _SEQ = Control.SEQ
 _WAITING = Control.WAITING
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where events belong: made once for a run, given to every `record`."""
-
-    environment: str
-    room: str
-    agent: str
-    run_id: str
-    task_id: str
-    _encoded: dict[type[Base], bytes] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-
-    def encoded(self, kind: type[Base]) -> bytes:
-        """The place's fields and the event's type as msgpack pairs, made once for each type."""
-        known = self._encoded.get(kind)
-        if known is None:
-            fields = {"type": kind.__struct_config__.tag}
-            for name in ("environment", "room", "agent", "run_id", "task_id"):
-                fields[name] = limits.clean_text(str(getattr(self, name)))
-            known = self._encoded[kind] = _encode(fields)[1:]
-        return known
 
 
 class RecorderStats(NamedTuple):
@@ -71,30 +43,6 @@ class RecorderStats(NamedTuple):
     lost: int
     errors: int
     segments: int
-
-
-class _Lost:
-    """Events of one place that found no room."""
-
-    __slots__ = ("count", "first", "last")
-
-    def __init__(self, seq: int) -> None:
-        self.count = 0
-        self.first = seq
-        self.last = seq
-
-
-def bytes_max_from(environment: dict[str, str] | os._Environ[str]) -> int:
-    """The ring's bound from CHECKREIN_RECORDER_BYTES, 256 MiB when it is not set or not a number of
-    at least 64 KiB (which is said in the log)."""
-    text = environment.get(BYTES_VARIABLE, "")
-    if not text:
-        return BYTES_MAX
-    if text.isdigit() and int(text) >= 65536:
-        return int(text)
-    _log.warning("%s=%r is not a number of bytes from 65536 up: %d used",
-                 BYTES_VARIABLE, text, BYTES_MAX)  # fmt: skip
-    return BYTES_MAX
 
 
 class Recorder:
@@ -143,11 +91,11 @@ class Recorder:
         self._ring: Ring | None = None
         self._control: memoryview | list[int] = [0] * 16
         self._closed = False
-        self._busy = False
+        self._idle: Ring | None = None
+        """The ring, except while it is being used: so a `record` within a `record` is seen."""
+        self._opening = False
         self._seq = 0
-        self._recorded = 0
-        self._lost: dict[Place, _Lost] = {}
-        self._lost_count = 0
+        self._losses = Losses()
         self._errors = 0
         self._said: set[str] = set()
         self._unsaid: deque[str] = deque(maxlen=16)
@@ -193,16 +141,25 @@ class Recorder:
         """
         try:
             with self._lock:
-                if self._busy:
-                    self._late.append((kind, place, step, fields))
-                    return 0
-                self._busy = True
-                try:
-                    seq = self._record(kind, place, step, fields)
-                    while self._late:
-                        self._record(*self._late.popleft())
-                finally:
-                    self._busy = False
+                ring = self._idle
+                if ring is None or ring.tight:
+                    seq = self._record_otherwise(kind, place, step, fields)
+                else:
+                    self._idle = None
+                    try:
+                        self._seq = seq = self._seq + 1
+                        data = self._encoded(kind, place, step, seq, fields)
+                        if ring.append(seq, data):
+                            control = self._control
+                            control[_SEQ] = seq
+                            if control[_WAITING] or ring.head >= ring.mark:
+                                self._after(ring)
+                        else:
+                            self._lose_unless_small(ring, kind, place, step, seq, fields)
+                    finally:
+                        self._idle = ring
+                    if self._late:
+                        self._catch_up()
         except Exception as error:
             self._fault(error)
             seq = 0
@@ -213,51 +170,79 @@ class Recorder:
     def stats(self) -> RecorderStats:
         ring = self._ring
         segments = 0 if ring is None or self._closed else ring.segments
-        return RecorderStats(self._recorded, self._lost_count, self._errors, segments)
+        lost = self._losses.count
+        return RecorderStats(self._seq - lost, lost, self._errors, segments)
 
     def close(self) -> None:
         """Tells of losses if there is room, then lets go of the files. Later events are lost."""
         with self._lock:
             if self._closed:
                 return
-            ring = self._ring
+            ring, self._idle = self._ring, None
+            self._closed = True
+            self._control = [0] * 16
             if ring is not None:
                 with contextlib.suppress(Exception):
                     self._tell_losses(ring)
-            self._closed = True
-            if ring is not None:
-                self._control = [0] * 16
                 ring.close()
         self._keep.set()
         if self._keeper is not None and self._keeper is not threading.current_thread():
             self._keeper.join()
 
-    def _record(self, kind: type[Base], place: Place, step: int, fields: dict[str, Any]) -> int:
-        ring = self._ring
-        if ring is None or self._closed:
-            ring = self._opened()
-        if self._lost and ring is not None:
-            self._tell_losses(ring)
-        self._seq = seq = self._seq + 1
-        if ring is None or self._lost:
-            self._lose(place, seq)
+    def settle(self) -> bool:
+        """Records what is waiting, and tells of losses if there is room again. True when none is
+        left to tell. (The keeper does this by itself.)"""
+        with self._lock:
+            ring = self._idle
+            if ring is not None:
+                self._idle = None
+                try:
+                    if self._losses:
+                        self._tell_losses(ring)
+                finally:
+                    self._idle = ring
+                self._catch_up()
+            return not self._losses
+
+    @property
+    def _in_use(self) -> bool:
+        """Whether this thread, which holds the lock, is in the middle of something already."""
+        if self._opening:
+            return True
+        return self._idle is None and self._ring is not None and not self._closed
+
+    def _record_otherwise(
+        self, kind: type[Base], place: Place, step: int, fields: dict[str, Any]
+    ) -> int:
+        """`record` when something is amiss: no ring yet, one in use, losses, little room."""
+        if self._in_use:
+            self._late.append((kind, place, step, fields))
+            return 0
+        ring = self._idle or self._opened()
+        self._idle = None
+        try:
+            if ring is not None and self._losses:
+                self._tell_losses(ring)
+            self._seq = seq = self._seq + 1
+            if ring is None or self._losses:
+                self._lose(place, seq)
+                return seq
+            if ring.judge():
+                fields = fit.facts(kind, fields, "the recorder is nearly full")
+            if ring.append(seq, self._encoded(kind, place, step, seq, fields)):
+                self._control[_SEQ] = seq
+                self._after(ring)
+            else:
+                self._lose_unless_small(ring, kind, place, step, seq, fields)
             return seq
-        if ring.tight and ring.judge():
-            fields = fit.facts(kind, fields, "the recorder is nearly full")
-        data = self._encoded(kind, place, step, seq, fields)
-        if not (
-            ring.append(seq, data) or self._append_slowly(ring, kind, place, step, seq, fields)
-        ):
-            self._lose(place, seq)
-            return seq
-        self._recorded += 1
-        control = self._control
-        control[_SEQ] = seq
-        if control[_WAITING]:
-            self._wake_reader()
-        if ring.wants_preparing:
-            self._care(ring)
-        return seq
+        finally:
+            self._idle = ring
+
+    def _catch_up(self) -> None:
+        """Records what came from within another `record`."""
+        while self._late:
+            kind, place, step, fields = self._late.popleft()
+            self.record(kind, place, step, **fields)
 
     def _encoded(
         self, kind: type[Base], place: Place, step: int, seq: int, fields: dict[str, Any]
@@ -273,35 +258,36 @@ class Recorder:
             fields = fit.fitted(kind, fields)
             own = _encode(fields)
         count = len(fields)
+        now_ns = self._now_ns()
         return b"".join((
-            _map_head(0xDE, count + _COMMON_FIELDS),
-            place.encoded(kind),
+            _numbers(
+                0xDE, count + _COMMON_FIELDS, b"\xa3seq\xcf", seq, b"\xa2ts\xcf", now_ns,
+                b"\xa4step\xce", step,
+            ),
+            place.encoded.get(kind) or place.encode(kind),
             self._mine,
-            _numbers(b"\xa3seq\xcf", seq, b"\xa2ts\xcf", self._now_ns(), b"\xa4step\xce", step),
             own[1:] if count < 16 else own[3:],
         ))  # fmt: skip
 
-    def _append_slowly(
+    def _lose_unless_small(
         self, ring: Ring, kind: type[Base], place: Place, step: int, seq: int,
         fields: dict[str, Any],
-    ) -> bool:  # fmt: skip
-        """Facts alone, once more: for a ring that is full or an event larger than a segment."""
+    ) -> None:  # fmt: skip
+        """No room, or an event larger than a segment: its facts alone may fit, else it is lost."""
         less = fit.facts(kind, fields, ring.why_full or "larger than the recorder allows")
-        data = self._encoded(kind, place, step, seq, less)
-        return ring.append(seq, data)
+        if ring.append(seq, self._encoded(kind, place, step, seq, less)):
+            self._control[_SEQ] = seq
+            self._after(ring)
+        else:
+            self._lose(place, seq)
 
     def _lose(self, place: Place, seq: int) -> None:
-        self._lost_count += 1
-        if place not in self._lost and len(self._lost) >= LOSS_PLACES_MAX:
-            place = next(iter(self._lost))
-        lost = self._lost.setdefault(place, _Lost(seq))
-        lost.count += 1
-        lost.last = seq
+        self._losses.add(place, seq)
         ring = self._ring
         if ring is not None and not self._closed:
-            control = self._control
-            control[Control.SEQ] = seq
-            control[Control.LOST] = self._lost_count
+            ring.tight = True
+            self._control[_SEQ] = seq
+            self._control[Control.LOST] = self._losses.count
             self._say(f"events are being lost: {ring.why_full}")
             self._care(ring)
 
@@ -309,7 +295,7 @@ class Recorder:
         """Appends a `loss` event for every place that lost some. False when there is no room."""
         if not ring.has_room():
             return False
-        for place, lost in list(self._lost.items()):
+        for place, lost in list(self._losses.by_place.items()):
             seq = self._seq + 1
             fields = {
                 "lost_recorder": self._id, "count": lost.count, "first": lost.first,
@@ -318,9 +304,8 @@ class Recorder:
             if not ring.append(seq, self._encoded(Loss, place, 0, seq, fields)):
                 return False
             self._seq = seq
-            self._control[Control.SEQ] = seq
-            self._recorded += 1
-            del self._lost[place]
+            ring.control[_SEQ] = seq
+            del self._losses.by_place[place]
         self._said.clear()
         return True
 
@@ -329,39 +314,49 @@ class Recorder:
         if self._closed or self._ring is not None:
             return None if self._closed else self._ring
         now_ns = self.world.monotonic_ns()
-        name = self.id
         if now_ns < self._open_at_ns:
             return None
-        directory = self.root / name
+        self._opening = True
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            (directory / "control").unlink(missing_ok=True)
-            agent, room, environment = map(limits.clean_text, self._names)
-            pid = os.getpid()
-            write_meta(directory, Meta(
-                recorder=name, pid=pid, created=self.world.now_ns(), agent=agent, room=room,
-                environment=environment, boot=boot_id(), started=process_started(pid),
-                namespace=pid_namespace(),
-            ))  # fmt: skip
-            ring = Ring(
-                directory,
-                bytes_max=self.bytes_max,
-                segment_bytes=self._segment_bytes,
-                allocate=self._allocate,
-                monotonic_ns=self.world.monotonic_ns,
-            )
+            self._ring = self._idle = self._made()
+            self._control = self._ring.control
         except OSError as error:
             self._open_at_ns = now_ns + 4 * RETRY_NS
-            self._say(f"cannot record at {directory}: {error}; events are being lost")
-            return None
-        self._control = ring.control
-        self._ring = ring
+            self._say(f"cannot record: {error}; events are being lost")
+        finally:
+            self._opening = False
+        return self._ring
+
+    def _made(self) -> Ring:
+        """A new folder with a ring in it. Raises OSError."""
+        name = self.id
+        directory = self.root / name
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in ("control", "segment-0000000001"):  # of an attempt that failed halfway
+            (directory / left).unlink(missing_ok=True)
+        ring = Ring(
+            directory,
+            bytes_max=self.bytes_max,
+            segment_bytes=self._segment_bytes,
+            allocate=self._allocate,
+            monotonic_ns=self.world.monotonic_ns,
+        )
+        agent, room, environment = map(limits.clean_text, self._names)
+        write_meta(directory, meta_of_this_process(
+            name, self.world.now_ns(), agent=agent, room=room, environment=environment
+        ))  # fmt: skip
         return ring
 
-    def _wake_reader(self) -> None:
-        self._control[Control.WAITING] = 0
-        if self._wake is not None:
-            self._wake()
+    def _after(self, ring: Ring) -> None:
+        """What an append may call for: waking a sleeping reader, preparing what comes next."""
+        control = self._control
+        if control[_WAITING]:
+            control[_WAITING] = 0
+            if self._wake is not None:
+                self._wake()
+        if ring.head >= ring.mark:
+            ring.attend()
+            self._care(ring)
 
     def _care(self, ring: Ring) -> None:
         """Has the keeper prepare what comes next, or tell of losses as soon as there is room."""
@@ -379,34 +374,18 @@ class Recorder:
         """The keeper's thread: never in the way of the agent's."""
         keep = self._keep
         while not self._closed:
-            keep.wait(KEEPER_WAIT_S if self._lost else None)
+            keep.wait(KEEPER_WAIT_S if self._losses else None)
             keep.clear()
             ring = self._ring
             if ring is None or self._closed:
                 continue
             try:
                 ring.prepare()
-                if self._lost or self._late:
+                if self._losses or self._late:
                     self.settle()
                 self._speak()
             except Exception as error:
                 self._fault(error)
-
-    def settle(self) -> bool:
-        """Tells of losses if there is room again. True when none is left to tell."""
-        with self._lock:
-            ring = self._ring
-            if ring is None or self._closed or self._busy:
-                return not self._lost
-            self._busy = True
-            try:
-                if self._lost:
-                    self._tell_losses(ring)
-                while self._late:
-                    self._record(*self._late.popleft())
-            finally:
-                self._busy = False
-            return not self._lost
 
     def _fault(self, error: Exception) -> None:
         self._errors += 1

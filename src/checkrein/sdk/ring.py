@@ -5,10 +5,11 @@ Errors: `RingError`, when the ring cannot be made. Appending raises nothing: it 
 
 import contextlib
 import ctypes
+import logging
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from zlib import crc32
 
@@ -22,11 +23,15 @@ from checkrein.sdk.layout import (
     segment_name,
 )
 
+BYTES_MAX = 256 * 1024 * 1024
+BYTES_VARIABLE = "CHECKREIN_RECORDER_BYTES"
 SEGMENT_BYTES = 8 * 1024 * 1024
 PREPARE_BYTES = 256 * 1024
 RETRY_NS = 250_000_000
 _POPULATE_WRITE = 23
 _HEAD = Segment.HEAD
+_NEVER = 2**62
+_madvise = getattr(ctypes.CDLL(None), "madvise", None)
 
 Allocate = Callable[[int, int, int], None]
 
@@ -50,24 +55,29 @@ class _Mapped:
         with contextlib.suppress(BufferError):
             self.bytes.close()
 
-    def touch(self, start: int, size: int) -> None:
-        """Has the kernel map pages for writing now, so that nobody waits for it later. Leaves
-        Python's lock open meanwhile. Does nothing where the kernel does not offer it."""
-        start &= ~(PAGE_BYTES - 1)
-        size = min(size, self.size - start)
-        if size <= 0:
+    def touch_here(self, start: int) -> int:
+        """Has the kernel map the pages from `start` on for writing; returns up to where. Without
+        letting other threads of Python run: waiting for them would take longer."""
+        start &= -PAGE_BYTES
+        upto = min(start + PREPARE_BYTES, self.size)
+        with contextlib.suppress(OSError, ValueError):
+            self.bytes.madvise(_POPULATE_WRITE, start, upto - start)
+        return upto
+
+    def touch(self, upto: int) -> None:
+        """The same up to `upto`, for a helper thread: the others run meanwhile."""
+        start = self.touched
+        upto = min(upto & -PAGE_BYTES, self.size)
+        if upto <= start or _madvise is None:
             return
-        view = ctypes.c_char.from_buffer(self.bytes)
         try:
-            ctypes.CDLL(None).madvise(
-                ctypes.c_void_p(ctypes.addressof(view) + start),
-                ctypes.c_size_t(size),
-                _POPULATE_WRITE,
-            )
-        except AttributeError:
-            return
-        finally:
-            del view
+            view = ctypes.c_char.from_buffer(self.bytes)
+        except ValueError:
+            return  # the writer has left it meanwhile
+        at = ctypes.c_void_p(ctypes.addressof(view) + start)
+        _madvise(at, ctypes.c_size_t(upto - start), _POPULATE_WRITE)
+        del view
+        self.touched = max(self.touched, upto)
 
 
 def map_new(path: Path, size: int, allocate: Allocate) -> _Mapped:
@@ -84,13 +94,27 @@ def map_new(path: Path, size: int, allocate: Allocate) -> _Mapped:
         os.close(file)
 
 
+def bytes_max_from(environment: Mapping[str, str]) -> int:
+    """The ring's bound from CHECKREIN_RECORDER_BYTES, 256 MiB when it is not set or not a number of
+    at least 64 KiB (which is said in the log)."""
+    text = environment.get(BYTES_VARIABLE, "")
+    if not text:
+        return BYTES_MAX
+    if text.isdigit() and int(text) >= 65536:
+        return int(text)
+    logging.getLogger("checkrein.recorder").warning("%s=%r is not a number of bytes from 65536 up: %d used",
+                 BYTES_VARIABLE, text, BYTES_MAX)  # fmt: skip
+    return BYTES_MAX
+
+
 class Ring:
     """One writer's segments. Not thread-safe: the recorder holds its lock around every call but
     `prepare`, which may run in another thread beside them.
 
     `append` is durable against the death of this process at any instant, not against that of the
-    machine. `tight` says that room is nearly used up (or the disk is full): only what must be kept
-    should be appended. `why_full` says why an append was refused.
+    machine. When `head` reaches `mark`, `attend` is due. `tight` says that room is nearly used up
+    (or the disk is full): only what must be kept should be appended. `why_full` says why an append
+    was refused.
     """
 
     def __init__(
@@ -114,8 +138,10 @@ class Ring:
         self._number = 0
         self._ahead: tuple[int, _Mapped] | None = None
         self._making = threading.Lock()
-        self._head = segment_bytes
-        self._mark = 0
+        self.head = segment_bytes
+        self.mark = 0
+        self._seq = 0
+        self._window = min(PREPARE_BYTES, segment_bytes // 2)
         self._retry_at_ns = 0
         self.why_full = ""
         self.tight = False
@@ -134,7 +160,7 @@ class Ring:
     def append(self, seq: int, data: bytes) -> bool:
         """Puts an event down and publishes it. False: no room; nothing was written."""
         size = len(data)
-        at = self._head
+        at = self.head
         end = at + FRAME_BYTES + (size + 7 & -8)
         if end > self._segment_bytes:
             if size > self.event_bytes_max or not self._roll():
@@ -150,33 +176,38 @@ class Ring:
         if at == HEADER_BYTES:
             words[Segment.FIRST] = seq
         self._seq = seq
-        self._head = end
+        self.head = end
         words[_HEAD] = end
         return True
 
-    @property
-    def wants_preparing(self) -> bool:
-        """Whether `prepare` has something to do. Cheap."""
-        return bool(self._head >= self._mark)
+    def attend(self) -> None:
+        """What the recording thread does itself once `head` has reached `mark`: maps the next pages
+        if they are not mapped yet. (One by one they would cost several times as much.) Whoever
+        calls this should have `prepare` run soon."""
+        current, size = self._current, self._segment_bytes
+        if self.head >= current.touched < size:
+            current.touched = current.touch_here(self.head)
+            # It outruns its helper: the helper should keep further ahead.
+            self._window = min(2 * self._window, size // 2)
+        self.mark = current.touched if current.touched < size else _NEVER
 
     def prepare(self) -> None:
-        """Maps the next pages, and past the middle of a segment makes the next one, so that the
-        agent's thread need not. Safe beside `append` in another thread. Raises nothing."""
-        current, head, size = self._current, self._head, self._segment_bytes
-        upto = min(head + 2 * PREPARE_BYTES, size)
-        with contextlib.suppress(ValueError):  # rolled meanwhile: that segment is closed
-            current.touch(current.touched, upto - current.touched)
-            current.touched = max(current.touched, upto)
-        late = head >= size // 2
-        if late and self._ahead is None:
-            self._make_ahead()
+        """Maps pages ahead of the writer, and past the middle of a segment makes the next one, so
+        that the recording thread need not. Safe beside `append` in another thread. Raises nothing.
+        """
+        current, size = self._current, self._segment_bytes
+        current.touch(self.head + self._window)
+        late = self.head >= size // 2
+        following = self._make_ahead() if late else None
+        if following is not None and following.touched == 0:
+            following.touch(self._window)
         if current is self._current:
-            ahead = size if late else size // 2
-            self._mark = ahead if upto == size else min(upto - PREPARE_BYTES, ahead)
+            mark = current.touched - self._window // 2 if current.touched < size else _NEVER
+            self.mark = mark if late else min(mark, size // 2)
 
     def has_room(self) -> bool:
         """Whether an event may fit now; looks again at what was full."""
-        if self._head + PAGE_BYTES // 2 < self._segment_bytes:
+        if self.head + PAGE_BYTES // 2 < self._segment_bytes:
             return True
         return self._make_ahead() is not None
 
@@ -258,13 +289,13 @@ class Ring:
     def _enter(self, number: int, segment: _Mapped) -> None:
         # An exception from a signal handler may stop this anywhere. Until the last line the ring
         # looks full, so the next append begins the roll anew.
-        self._head = self._segment_bytes
+        self.head = self._segment_bytes
         self._current = segment
         self._bytes = segment.bytes
         self._words = segment.words
         self.control[Control.SEGMENT] = number
         self._number = number
         self._ahead = None
-        self._mark = 0
+        self.mark = 0
         self.judge()
-        self._head = HEADER_BYTES
+        self.head = HEADER_BYTES
