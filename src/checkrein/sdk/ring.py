@@ -5,7 +5,6 @@ Errors: `RingError`, when the ring cannot be made. Appending raises nothing: it 
 
 import contextlib
 import ctypes
-import logging
 import mmap
 import os
 import threading
@@ -105,11 +104,6 @@ def bytes_max_from(environment: Mapping[str, str]) -> int:
     logging.getLogger("checkrein.recorder").warning(
         "%s=%r is not a number of bytes from 65536 up: %d used", BYTES_VARIABLE, text, BYTES_MAX
     )
-    return BYTES_MAX
-    if text.isdigit() and int(text) >= 65536:
-        return int(text)
-    logging.getLogger("checkrein.recorder").warning("%s=%r is not a number of bytes from 65536 up: %d used",
-                 BYTES_VARIABLE, text, BYTES_MAX)  # fmt: skip
     return BYTES_MAX
 
 
