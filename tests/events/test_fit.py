@@ -58,7 +58,7 @@ def test_every_type_survives_monstrous_fields(name: str) -> None:
     cyclic: list[Any] = []
     cyclic.append(cyclic)
     own = [field for field in kind.__struct_fields__ if field not in _PLACE]
-    for monster in ("x" * 3_000_000, [["k" * 70_000] * 20] * 50, cyclic, {"a": b"b" * 2_000_000}):
+    for monster in ("x" * 3_000_000, [["k" * 70_000] * 20] * 5, cyclic, {"a": b"b" * 2_000_000}):
         fields = dict.fromkeys(own, monster)
         fit = fitted(kind, fields)
         raw = msgspec.msgpack.encode(_PLACE | {"type": name} | fit)

@@ -15,8 +15,9 @@ ITEMS_MAX = 20_000
 """Values in one payload, over all its levels."""
 PAYLOAD_CHARS_MAX = 1024 * 1024
 """Characters in one payload, over all its texts."""
-HASH_CHARS_MAX = 64 * 1024 * 1024
-"""A longer text is cut without its hash: hashing it would hold the agent up for too long."""
+HASH_CHARS_MAX = 16 * 1024 * 1024
+"""Characters hashed in one payload; what is beyond is cut without its hash, which would hold the
+agent up for too long."""
 
 
 def clean_text(text: str) -> str:
@@ -43,9 +44,13 @@ def head(text: str, bytes_max: int) -> str:
     return text[:bytes_max].encode("utf-8", "replace")[:bytes_max].decode("utf-8", "ignore")
 
 
-def cut_text(text: str, bytes_max: int = TEXT_BYTES_MAX) -> str | dict[str, Any]:
-    """The clean text, or its cut form when it takes more than `bytes_max` bytes."""
-    if len(text) <= HASH_CHARS_MAX:
+def cut_text(
+    text: str, bytes_max: int = TEXT_BYTES_MAX, *, hash_chars_max: int = HASH_CHARS_MAX
+) -> str | dict[str, Any]:
+    """The clean text, or its cut form when it takes more than `bytes_max` bytes; without its hash
+    when it is longer than `hash_chars_max`."""
+    looked_at = len(text) <= max(bytes_max, hash_chars_max)
+    if looked_at:
         text = clean_text(text)
         if fits(text, bytes_max):
             return text
@@ -53,7 +58,7 @@ def cut_text(text: str, bytes_max: int = TEXT_BYTES_MAX) -> str | dict[str, Any]
         "cut": clean_text(head(text, bytes_max)),
         "original_length": len(text),
     }
-    if len(text) <= HASH_CHARS_MAX:
+    if looked_at:
         cut["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     return cut
 

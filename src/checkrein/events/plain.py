@@ -22,6 +22,7 @@ import msgspec
 
 from checkrein.events.limits import (
     DEPTH_MAX,
+    HASH_CHARS_MAX,
     ITEMS_MAX,
     KEY_CHARS_MAX,
     PAYLOAD_CHARS_MAX,
@@ -58,7 +59,7 @@ def plain(
     of a payload is cut to `{"cut": …}` with its original length; a cycle is `{"cycle": type}`.
     """
     try:
-        if _ready(value, 0, [_READY_ITEMS_MAX, min(_READY_CHARS_MAX, text_bytes_max)]):
+        if _ready(value, 1, [_READY_ITEMS_MAX, min(_READY_CHARS_MAX, text_bytes_max)]):
             return value
     except Exception:  # noqa: S110 # changed by another thread while we looked: copy it instead
         pass
@@ -69,41 +70,40 @@ def plain(
 
 
 def _ready(value: Any, depth: int, left: list[int]) -> bool:
+    """Whether a value is plain as it stands, within the items and characters that are `left`."""
     kind = type(value)
-    if kind is str:
-        left[1] -= len(value)
-        if left[1] < 0:
-            return False
-        if value.isascii():
-            return True
-        value.encode()
-        return True
-    if kind is int:
-        return bool(_INT_MIN <= value <= _INT_MAX)
-    if kind is bool or value is None:
-        return True
-    if kind is float:
-        return bool(value - value == 0.0)
-    if depth >= DEPTH_MAX:
-        return False
     if kind is dict:
-        left[0] -= len(value)
-        if left[0] < 0:
-            return False
-        for key, item in value.items():
+        items = value.values()
+        for key in value:
             if type(key) is not str or not key.isascii() or len(key) > KEY_CHARS_MAX:
                 return False
-            left[1] -= len(key)
+    elif kind is list:
+        items = value
+    else:
+        items = (value,)
+    left[0] -= len(items)
+    if left[0] < 0 or depth > DEPTH_MAX:
+        return False
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            left[1] -= len(item)
+            if left[1] < 0:
+                return False
+            if not item.isascii():
+                item.encode()
+        elif kind is int:
+            if not _INT_MIN <= item <= _INT_MAX:
+                return False
+        elif kind is float:
+            if item - item != 0.0:
+                return False
+        elif kind is dict or kind is list:
             if not _ready(item, depth + 1, left):
                 return False
-        return True
-    if kind is list:
-        left[0] -= len(value)
-        if left[0] < 0:
+        elif kind is not bool and item is not None:
             return False
-        depth += 1
-        return all(_ready(item, depth, left) for item in value)
-    return False
+    return True
 
 
 def _type_name(value: Any) -> str:
@@ -121,6 +121,7 @@ class _Copy:
         self.text_bytes_max = text_bytes_max
         self.items = items_max
         self.chars = chars_max
+        self.hash_chars = HASH_CHARS_MAX
         self.above: set[int] = set()
 
     def of(self, value: Any, depth: int) -> Any:
@@ -166,7 +167,9 @@ class _Copy:
     def text(self, value: str) -> Any:
         value = str.__str__(value)
         room = max(0, min(self.text_bytes_max, self.chars))
-        result = cut_text(value, room)
+        result = cut_text(value, room, hash_chars_max=self.hash_chars)
+        if len(value) > room:
+            self.hash_chars = max(0, self.hash_chars - len(value))
         self.chars -= len(result if isinstance(result, str) else result["cut"])
         return result
 
@@ -187,12 +190,11 @@ class _Copy:
         whole = view.cast("B") if view.contiguous else memoryview(view.tobytes())
         text = base64.b64encode(whole[:room]).decode()
         self.chars -= len(text)
-        return {
-            "cut": text,
-            "encoding": "base64",
-            "original_length": count,
-            "sha256": hashlib.sha256(whole).hexdigest(),
-        }
+        result = {"cut": text, "encoding": "base64", "original_length": count}
+        if count <= self.hash_chars:
+            self.hash_chars -= count
+            result["sha256"] = hashlib.sha256(whole).hexdigest()
+        return result
 
     def mapping(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         # One step in C, so that another thread cannot change the map halfway.

@@ -5,6 +5,7 @@ Errors: `RingError`, when the ring cannot be made. Appending raises nothing: it 
 
 import contextlib
 import ctypes
+import logging
 import mmap
 import os
 import threading
