@@ -333,6 +333,7 @@ class RingReader:
             self._view = None
         self._control.release()
         self._control_map.close()
+        fcntl.flock(self._lock, fcntl.LOCK_UN)  # also where a child just forked still holds it
         os.close(self._lock)
 
     def _loss(self, first: int, last: int) -> bytes:

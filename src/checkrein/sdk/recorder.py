@@ -158,8 +158,8 @@ class Recorder:
                             self._lose_unless_small(ring, kind, place, step, seq, fields)
                     finally:
                         self._idle = ring
-                    if self._late:
-                        self._catch_up()
+                if self._late and self._idle is not None:
+                    self._catch_up()
         except Exception as error:
             self._fault(error)
             seq = 0
