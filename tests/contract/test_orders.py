@@ -201,10 +201,19 @@ def test_after_a_halt_nothing_but_questions(world: SimWorld, inbox: Inbox) -> No
         assert give(inbox, world, verb, epoch) == "obeyed"
 
 
+def test_a_second_halt_is_heard_and_the_same_one_is_a_repeat(
+    world: SimWorld, inbox: Inbox
+) -> None:
+    assert give(inbox, world, "halt", 5, command_id="c") == "obeyed"
+    assert give(inbox, world, "halt", 9, command_id="c") == REPLAY
+    assert inbox.epoch("r1") == 9
+    assert give(inbox, world, "halt", 10, command_id="d") == "obeyed"
+
+
 def test_an_overtaken_halt_still_halts_once(world: SimWorld, inbox: Inbox) -> None:
     assert give(inbox, world, "resume", 6) == "obeyed"
     assert give(inbox, world, "halt", 5) == "obeyed"
-    assert give(inbox, world, "halt", 5) == OLD_EPOCH
+    assert give(inbox, world, "halt", 5) == REPLAY
     assert give(inbox, world, "resume", 7) == HALTED
 
 
@@ -213,6 +222,14 @@ def test_acts_are_each_accepted_once_in_any_order(world: SimWorld, inbox: Inbox)
     assert give(inbox, world, "inject", 7) == "obeyed"
     assert give(inbox, world, "inject", 7) == REPLAY
     assert give(inbox, world, "pause", 6) == "obeyed"
+
+
+def test_an_act_asked_again_under_a_new_epoch_is_the_same_act(
+    world: SimWorld, inbox: Inbox
+) -> None:
+    assert give(inbox, world, "inject", 7, command_id="c") == "obeyed"
+    assert give(inbox, world, "inject", 9, command_id="c") == REPLAY
+    assert give(inbox, world, "inject", 10, command_id="d") == "obeyed"
 
 
 def test_a_probe_is_answered_once_per_nonce(world: SimWorld, inbox: Inbox) -> None:

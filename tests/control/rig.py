@@ -87,6 +87,7 @@ class Acting:
     state: str = "running"
     effects: int = 0
     did: list[tuple[str, int]] = field(default_factory=list)
+    acts: list[str] = field(default_factory=list)
     stages: dict[str, list[Progress]] = field(default_factory=dict)
     ended: str = ""
 
@@ -109,7 +110,7 @@ class Holder:
         self._registered = False
         rig.holders[session] = self
         self.world.call_later(0.0, self._beat)
-        self.world.call_later(0.02, self._act)
+        self.world.call_later(0.1, self._act)
 
     def start(self, run_id: str, agent: str = "bot", room: str = "", task: str = TASK) -> Acting:
         record = RunRecord(
@@ -167,7 +168,7 @@ class Holder:
         for acting in self.runs.values():
             if acting.state == "running" and not acting.ended:
                 acting.effects += 1
-        self.world.call_later(0.02, self._act)
+        self.world.call_later(0.1, self._act)
 
     def end(self, run_id: str, status: str) -> None:
         acting = self.runs[run_id]
@@ -208,6 +209,8 @@ class Holder:
         if self.stubborn:
             return
         acting.did.append((verb, epoch))
+        if verb not in ("pause", "resume"):
+            acting.acts.append(command)
         match verb:
             case "halt":
                 acting.state = "halted"
@@ -257,11 +260,14 @@ class Rig:
         self.disk: dict[str, dict[str, bytes]] = {"level": {}, "run": {}, "command": {}}
         self.disk_up = True
         self.generation = 0
+        self.clock = 0
         self.events: dict[int, Base] = {}
         self.audit: dict[str, Audit] = {}
         self.sent: list[Send] = []
         self.control: Control | None = None
+        self.frozen = False
         self._life = 0
+        self._tick_at = 0
         self.boot()
 
     # Control's process.
@@ -269,7 +275,9 @@ class Rig:
     def boot(self) -> None:
         self.generation += 1
         self._life += 1
-        self.control = Control(SIGNER, self.world, self.generation, self.limits)
+        self.control = Control(SIGNER, self.world, self.generation, self.limits, self.clock)
+        self.clock = self.control.clock_wanted
+        self.world.call_later(5.0, self._record_clock)
         disk = self.disk
         self._carry_out(
             self.control.restore(
@@ -280,26 +288,33 @@ class Rig:
         )
         self._next_tick()
 
+    def _record_clock(self) -> None:
+        if self.control is not None and self.disk_up:
+            self.clock = max(self.clock, self.control.clock_wanted)
+            self.world.call_later(5.0, self._record_clock)
+
     def crash(self) -> None:
         self._life += 1
         self.control = None
 
     def give(self, given: Input) -> None:
-        if self.control is not None:
+        if self.control is not None and not self.frozen:
             self._carry_out(self.control.step(given))
-
-    def _next_tick(self) -> None:
-        life, control = self._life, self.control
-        assert control is not None
-
-        def tick() -> None:
-            if self._life == life:
-                if control.due_ns <= self.world.monotonic_ns():
-                    self.give(Tick())
+            if self.control.due_ns < self._tick_at:
                 self._next_tick()
 
-        wait_s = (control.due_ns - self.world.monotonic_ns()) / 1e9
-        self.world.call_later(min(max(wait_s, 0.001), 0.02), tick)
+    def _next_tick(self) -> None:
+        life, control, now = self._life, self.control, self.world.monotonic_ns()
+        assert control is not None
+        at = self._tick_at = max(now + 1_000_000, control.due_ns)
+
+        def tick() -> None:
+            if self._life == life and self._tick_at == at:
+                self._tick_at = at + 10**9
+                self.give(Tick())
+                self._next_tick()
+
+        self.world.call_later((at - now) / 1e9, tick)
 
     def _carry_out(self, actions: list[Action]) -> None:
         for action in actions:
@@ -359,6 +374,7 @@ class Rig:
 
     def bus_down(self) -> None:
         self.net.up = False
+        self.give(Hearing(False))
 
     def bus_up(self) -> None:
         self.net.up = True

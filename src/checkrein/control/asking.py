@@ -32,7 +32,7 @@ class Desk:
         command is done, or has waited `wait_ms`; None wants no answer."""
         book = self._book
         known = book.commands.get(request.command_id) if request.command_id else None
-        if known is not None:
+        if known is not None and not (known.rebuilt and known.verb == request.verb):
             if (known.verb, known.target) == (request.verb, request.target):
                 self._wait(known, request, token)
             elif token is not None:
@@ -52,7 +52,7 @@ class Desk:
             target=request.target,
             reason=request.reason,
             issued_by=request.issued_by,
-            asked_at=book.delivery.clock.now_ns(),
+            asked_at=book.world.now_ns(),
             asked_ns=book.now,
             epoch=book.next_epoch(),
             arguments=request.arguments,

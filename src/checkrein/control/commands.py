@@ -17,7 +17,7 @@ class Line:
     run_id: str
     agent: str
     index: int
-    command: "Command"
+    command: "Command" = field(repr=False)
     session: str = ""
     epoch: int = 0
     delivered_ms: float | None = None
@@ -27,8 +27,8 @@ class Line:
     note: str = ""
     outcome: Outcome = ""
     sent_at_ns: int = 0
-    leader: "Line | None" = None
-    followers: list["Line"] = field(default_factory=list)
+    leader: "Line | None" = field(default=None, repr=False)
+    followers: list["Line"] = field(default_factory=list, repr=False)
     final_told: bool = False
 
     @property
@@ -68,6 +68,8 @@ class Command:
     open_count: int = 0
     error: str = ""
     escalated: bool = False
+    rebuilt: bool = False
+    """Known only by the orders it left: perhaps not all of its runs."""
     waiting: list[tuple[int, object]] = field(default_factory=list)
 
     @property
@@ -134,6 +136,7 @@ def command_of_order(order: Order, mono_ns: int, now_ns: int, epoch: int) -> Com
         asked_ns=mono_ns - max(0, now_ns - order.issued_at),
         epoch=epoch,
         arguments=order.arguments,
+        rebuilt=True,
     )
 
 

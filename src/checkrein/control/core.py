@@ -55,13 +55,15 @@ from checkrein.control.types import (
 from checkrein.world import World
 
 QUERY_MAX = 5_000
+CLOCK_RESERVE_S = 15.0
 QUIET_NS = 10_000_000
 """Telling waits until no command and no report has come for so long (a quarter second at most)."""
 
 
 class Control:
-    """One control. `generation` must be larger than that of any earlier start (see
-    `epoch_end_wanted`). Not for threads."""
+    """One control. `generation` must be larger than any recorded by an earlier start, and
+    `not_before` the latest time recorded (see `generation_wanted`, `clock_wanted`). Not for
+    threads."""
 
     def __init__(
         self,
@@ -69,8 +71,10 @@ class Control:
         world: World,
         generation: int,
         limits: Limits | None = None,
+        not_before: int = 0,
     ) -> None:
         self._book = Book(signer, world, limits or Limits(), generation)
+        self._book.delivery.clock.not_before(not_before)
         self._receipts = Receipts(self._book)
         self._desk = Desk(self._book, self._receipts)
         self._live = Liveness(self._book, self._receipts)
@@ -101,7 +105,7 @@ class Control:
             case Tick():
                 self._tick()
             case Hearing():
-                self._live.was_deaf(10**18)
+                self._live.hear(given.up)
             case _:
                 assert_never(given)
         return self._book.flush()
@@ -118,6 +122,12 @@ class Control:
         if book.waits:
             due = min(due, book.waits[0][0])
         return due
+
+    @property
+    def clock_wanted(self) -> int:
+        """The time (ns) that must be on record so that no later start dates its orders before those
+        of this one. Good for CLOCK_RESERVE_S: the edge records it anew more often than that."""
+        return self._book.delivery.clock.now_ns() + round(CLOCK_RESERVE_S * 1e9)
 
     @property
     def generation_wanted(self) -> int:

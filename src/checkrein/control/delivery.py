@@ -15,14 +15,14 @@ from checkrein.world import World
 
 class IssueClock:
     """The time written on orders: the wall clock's at the start, then only forwards, whatever the
-    wall clock does. Holders judge expiry by it."""
+    wall clock does, and over restarts. Holders judge expiry by it."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._ahead_ns = world.now_ns() - world.monotonic_ns()
 
     def not_before(self, issued_at: int) -> None:
-        """Orders of an earlier start carry this time: do not fall behind it."""
+        """Orders of an earlier start may carry this time: do not fall behind it."""
         self._ahead_ns = max(self._ahead_ns, issued_at - self._world.monotonic_ns())
 
     def now_ns(self) -> int:
@@ -102,7 +102,7 @@ class Delivery:
                 runs=[OrderRun(run.record.run_id, standing.epoch)],
                 reason=standing.reason,
                 issued_by=standing.issued_by,
-                issued_at=standing.issued_at,
+                issued_at=self.clock.now_ns(),
                 expires_at=0,
                 nonce=self._world.nonce(),
                 arguments=standing.arguments,

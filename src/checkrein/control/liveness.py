@@ -9,7 +9,7 @@ from checkrein.control.book import Book
 from checkrein.control.receipts import Receipts
 from checkrein.control.registry import Run, Session
 from checkrein.control.rules import NOT_GUARANTEED
-from checkrein.control.types import Reply, Save, Send
+from checkrein.control.types import Desired, Reply, Save, Send
 
 SWEEP_NS = 250_000_000
 _ACTING = frozenset({"running", "waiting_model", "waiting_tool"})
@@ -23,6 +23,7 @@ class Liveness:
         self._book = book
         self._receipts = receipts
         self.swept_ns = book.now
+        self._deaf_since_ns: int | None = None
 
     def beat(self, session_id: str, beat: Beat, token: object) -> list[str]:
         """A holder is alive, and says how its runs do. Returns the runs it names but does not
@@ -87,10 +88,13 @@ class Liveness:
     def _compare(self, run: Run) -> None:
         """The holder's state against what is wanted: level beats edge. A holder that has not heard
         of the standing order, with no open line to repeat it, is told again."""
-        standing = run.standing
+        standing, line = run.standing, run.state_line
+        newer = run.epoch_seen > (0 if standing is None else standing.epoch)
+        if newer and run.wanted != "halted":
+            self._adopt(run)
+            return
         if standing is None:
             return
-        line = run.state_line
         asked_ms = 0.0 if line is None else line.command.ms_since(self._book.now)
         if run.epoch_seen < standing.epoch:
             if line is None or (not line.open and asked_ms > _CROSSING_MS):
@@ -105,6 +109,18 @@ class Liveness:
                 run.acting_told = True
                 self._tell_incident(run, "halt", "the run was halted, and says that it is running")
 
+    def _adopt(self, run: Run) -> None:
+        """The holder obeys a newer order than any on record: control died between sending it and
+        writing it down. What it obeys is what is wanted; an older order could not win over it. But
+        a halt that is wanted stays wanted."""
+        if run.standing is not None:
+            run.standing = None
+            self._receipts.supersede(run, "resume", "of before a restart")
+            self._book.level(run)
+        wanted: dict[str, Desired] = {"paused": "paused", "halted": "halted"}
+        run.state_line = None
+        run.wanted = wanted.get(run.status, "running")
+
     def sweep(self) -> None:
         """Every quarter of a second: who has fallen silent, who is to be probed."""
         book, now = self._book, self._book.now
@@ -114,7 +130,8 @@ class Liveness:
             self.was_deaf(gap_ns)
         probes = 0
         for session in list(book.registry.sessions.values()):
-            self._judge_silence(session, now)
+            if self._deaf_since_ns is None:
+                self._judge_silence(session, now)
             wanted = session.runs and session.probe_next_ns <= now and session.state != "lost"
             if wanted and probes < book.limits.probes_per_step_max:
                 probes += 1
@@ -126,11 +143,21 @@ class Liveness:
             book.out.append(Save("run", run_id))
         self._receipts.forget_orphans()
 
+    def hear(self, up: bool) -> None:
+        if up and self._deaf_since_ns is not None:
+            self.was_deaf(self._book.now - self._deaf_since_ns)
+        if up:
+            self._deaf_since_ns = None
+        elif self._deaf_since_ns is None:
+            self._deaf_since_ns = self._book.now
+
     def was_deaf(self, gap_ns: int) -> None:
         """Control itself did not listen for so long: nobody is silent for that."""
         now = self._book.now
         for session in self._book.registry.sessions.values():
             session.heard_ns = min(now, session.heard_ns + gap_ns)
+            for run in session.runs.values():
+                run.heard_ns = min(now, run.heard_ns + gap_ns)
 
     def _judge_silence(self, session: Session, now: int) -> None:
         limits, book = self._book.limits, self._book
@@ -145,6 +172,8 @@ class Liveness:
                 book.changed(run)
                 if state == "lost":
                     self._tell_status(run, "lost", f"its holder is silent for {silent_s:.0f} s")
+        if not session.state:
+            self._drop_unnamed(session, now)
         if state != "lost":
             return
         for run in list(session.runs.values()):
@@ -158,6 +187,14 @@ class Liveness:
                 self.end(run, "lost", why)
         if not session.runs:
             del book.registry.sessions[session.session]
+
+    def _drop_unnamed(self, session: Session, now: int) -> None:
+        """Runs that their living holder no longer names: it has ended them, and a late registration
+        brought them back. (If not, its next beat names them and they are registered again.)"""
+        patience_ns = self._book.limits.lost_after_s * 1e9
+        for run in list(session.runs.values()):
+            if session.heard_ns - run.heard_ns > patience_ns:
+                self.end(run, "lost", "its holder no longer names it")
 
     def probed(self, session: Session, run: Run, progress: Progress) -> bool:
         """An answer to a probe. False when it answers no question that was asked."""

@@ -25,8 +25,8 @@ class Receipts:
             line = run.state_line
             if line is None or line.command.command_id != progress.command_id:
                 return False
-        if line.epoch != progress.epoch:
-            return False
+        if line.epoch != progress.epoch and line.command.verb in ("pause", "resume"):
+            return False  # it may have been undone since; a halt and an act never are
         self._apply(line, run, progress)
         for follower in line.followers:
             self._mirror(line, follower)
@@ -156,7 +156,9 @@ class Receipts:
         seen by the supervisor, if that is who says so."""
         seen = run.record.holder if run.record.holder != "sdk" else ""
         for line in list(run.open):
-            if line.command.verb == "halt":
+            if status == "lost":
+                self.close(line, "ended", "the run was never heard of again")
+            elif line.command.verb == "halt":
                 line.obeyed_ms = line.command.ms_since(self._book.now)
                 line.confirmed = line.confirmed or seen
                 note = "" if status == "halted" and seen else f"the run has ended ({status})"

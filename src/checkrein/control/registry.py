@@ -42,8 +42,8 @@ class Run:
     reason: str = ""
     wanted: Desired = "running"
     standing: Standing | None = None
-    state_line: Line | None = None
-    open: list[Line] = field(default_factory=list)
+    state_line: Line | None = field(default=None, repr=False)
+    open: list[Line] = field(default_factory=list, repr=False)
     ended: bool = False
     ended_ns: int = 0
     probed_ns: int | None = None

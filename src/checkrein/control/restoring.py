@@ -34,13 +34,11 @@ def restore(
         book.registry.register(record.session, record, now)
     for state in sorted(commands, key=lambda state: state.epoch):
         command = command_of_state(state, now, now_at)
-        book.delivery.clock.not_before(command.asked_at)
         book.keep(command)
         desk.remember(command)
         if command.ms_since(now) < TOLD_AGAIN_MS:
             _tell_again(book, command)
     for order in levels:
-        book.delivery.clock.not_before(order.issued_at)
         _level(book, order)
     lines = [line for command in book.commands.values() for line in command.lines]
     for line in sorted(lines, key=lambda line: line.command.epoch):
@@ -78,10 +76,17 @@ def _attach(book: Book, receipts: Receipts, run: Run, line: Line) -> None:
         return
     if line.outcome in ("refused", "superseded") or not line.epoch:
         return
-    if line.epoch != command.epoch:
-        if run.state_line is not None and line.open:
-            receipts.join(line, run.state_line, f"{run.wanted} already")
+    leader = run.state_line
+    if leader is not None and leader.command.verb == command.verb == "halt":
+        _halted_twice(receipts, leader, line)
         return
+    if line.epoch != command.epoch:
+        if leader is not None and leader.epoch == line.epoch:
+            if line.open:
+                receipts.join(line, leader, f"{run.wanted} already")
+            return
+        # What it had joined is not on record: now it is an order of its own.
+        line.epoch = command.epoch
     if run.wanted == "halted" and command.verb != "halt":
         receipts.close(line, "superseded", "superseded by a halt")
         return
@@ -95,6 +100,14 @@ def _attach(book: Book, receipts: Receipts, run: Run, line: Line) -> None:
     book.level(run)
     if line.open:
         run.open.append(line)
+
+
+def _halted_twice(receipts: Receipts, first: Line, second: Line) -> None:
+    """Two halts of one run: both live by the receipts of the one that has them."""
+    if first.open and not second.open:
+        receipts.join(first, second, "halted already")
+    elif second.open:
+        receipts.join(second, first, "halted already")
 
 
 def _level(book: Book, order: Order) -> None:

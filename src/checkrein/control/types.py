@@ -99,7 +99,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """Control itself was cut off and hears again: the silence was its own, not the holders'."""
+    """Control itself lost its bus (`up` False) or hears again: silence in between is its own, not
+    the holders'."""
+
+    up: bool = True
 
 
 Input = Registering | Beating | Reporting | Asking | Misread | Tick | Hearing

@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 
 ANSWER_BYTES_MAX = 1_800_000
 DRAIN_S = 3.0
+RECORD_EVERY_S = 5.0
 T = TypeVar("T")
 
 
@@ -83,7 +84,7 @@ class Edge:
         self.control = control
         self._nudge = asyncio.Event()
         self._next_due_ns = 0
-        self._generation = buckets[subjects.BUCKET_CONTROL]
+        self._records = buckets[subjects.BUCKET_CONTROL]
         self._savers = {
             "level": Saver(buckets[subjects.BUCKET_DESIRED], control, "level", self._world, 0.0, 4),
             "run": Saver(buckets[subjects.BUCKET_RUNS], control, "run", self._world, 0.02, 2),
@@ -108,8 +109,14 @@ class Edge:
                 subjects.BUCKET_COMMANDS,
             )
         }
-        generation = await next_generation(buckets[subjects.BUCKET_CONTROL])
-        control = Control(signer, context.world, generation)
+        records = buckets[subjects.BUCKET_CONTROL]
+        generation = await next_generation(records)
+        clock = await records.get("clock")
+        control = Control(
+            signer, context.world, generation,
+            not_before=decode(clock.value, int) if clock and clock.value else 0,
+        )  # fmt: skip
+        await records.put("clock", encode(control.clock_wanted))
         edge = cls(context, control, buckets)
         actions = control.restore(
             await _read(buckets[subjects.BUCKET_RUNS], RunRecord),
@@ -173,9 +180,8 @@ class Edge:
             self._nudge.set()
 
     def on_connection(self, up: bool) -> None:
-        if up:
-            for action in self.control.step(Hearing()):
-                self._note(action)
+        for action in self.control.step(Hearing(up)):
+            self._note(action)
 
     def _note(self, action: Action) -> None:
         match action:
@@ -214,18 +220,19 @@ class Edge:
             await self.feed(Tick())
 
     async def _reserve(self) -> None:
-        """Keeps the recorded generation ahead of the epochs in use."""
+        """Keeps what is on record ahead of the epochs and the times in use."""
+        recorded = 0
         while True:
-            await self._world.sleep(1.0)
+            await self._world.sleep(RECORD_EVERY_S)
             wanted = self.control.generation_wanted
             try:
-                entry = await self._generation.get("generation")
-                recorded = decode(entry.value, int) if entry and entry.value else 0
-                if entry and recorded < wanted:
-                    await self._generation.update("generation", encode(wanted), entry.revision)
-                self.control.reserved(min(wanted, max(recorded, wanted)))
+                await self._records.put("clock", encode(self.control.clock_wanted))
+                if recorded < wanted:
+                    await self._records.put("generation", encode(wanted))
+                    recorded = wanted
+                    self.control.reserved(wanted)
             except BusError as error:
-                _log.warning("control could not reserve epochs: %s", error)
+                _log.warning("control could not record its epochs and clock: %s", error)
 
     async def _on_command(self, message: Message) -> None:
         try:
