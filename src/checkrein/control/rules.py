@@ -95,7 +95,9 @@ def read(verb: str, progress: Progress, holder: str) -> Word:
 def _read_refusal(verb: str, why: str) -> Word:
     if why == REPLAY or (verb == "halt" and why in (HALTED, OLD_EPOCH)):
         return _OPEN
-    return Word("refused", note=f"the holder refused: {why or 'it gave no reason'}")
+    note = f"the holder refused: {why or 'it gave no reason'}"
+    # Nobody may refuse a halt: it is asked again, until the run is seen stopped or is gone.
+    return Word("" if verb == "halt" else "refused", note=note)
 
 
 def _read_stage(verb: str, progress: Progress, eyes: str, holder: str) -> Word:
