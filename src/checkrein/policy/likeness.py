@@ -41,7 +41,7 @@ _CHANGING = re.compile(
 )
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,16}")
 _EMPTY = re.compile(
-    rb'(?:""|\[\]|\{\}|[^a-z0-9]*(?:no|not|none|nothing|empty|cannot|unable|could not)\b.{0,120}'
+    rb'(?:""|\[\]|\{\}|[^a-z0-9]*(?:no|not|nothing|cannot|unable|could not)\b.{1,120}'
     rb"|.{0,80}\bnot found\b.{0,40}|.{0,80}\bno (?:results?|matches|match|records?|data)\b.{0,40})",
     re.S,
 )

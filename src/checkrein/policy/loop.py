@@ -152,20 +152,21 @@ def returned(
     state: LoopState, call: Call, result: object, failed: bool, *, reads: bool = False,
     thorough: bool = False,
 ) -> bool:  # fmt: skip
-    """Takes in what a call brought; True when that was progress.
+    """Takes in what a call brought; True when that was progress: a new result, or a new question.
 
-    `reads`: the tool is known to only read, so a short answer that was there before is not progress
-    either. `thorough` compares masked results with those of near-duplicates too, not only of equal
-    calls: for the detector, which has the time (some 20 µs).
+    `reads`: the tool is known to only read, so that nearly the same question with the same short
+    answer is no progress either. `thorough` compares masked results with those of near-duplicates
+    too, not only of equal calls: for the detector, which has the time (some 20 µs).
     """
     text = canonical(result)
     call.result = fingerprint(text)
     seen, ring = state.seen, state.ring
-    call.low = not failed and not reads and is_low(text) and not is_empty(text)
-    if call.low:
-        call.progress = call.exact not in seen
-    elif failed or is_empty(text) or call.result in seen:
+    empty = is_empty(text)
+    call.low = not failed and not empty and is_low(text)
+    if failed:
         call.progress = False
+    elif empty or call.low or call.result in seen:
+        call.progress = call.exact not in seen and not _asked_before(ring, call, reads)
     else:
         call.head = text[:TEXT_BYTES_MAX]
         if len(text) > TEXT_BYTES_MAX:
@@ -174,12 +175,26 @@ def returned(
         if thorough:
             call.mask()
     _remember(seen, call.result)
-    if call.low:
-        _remember(seen, call.exact)
+    _remember(seen, call.exact)
     ring.append(call)
     if len(ring) > RING:
         del ring[0]
     return call.progress
+
+
+def _asked_before(ring: list[Call], call: Call, reads: bool) -> bool:
+    """A result that says nothing new is news all the same when the question is new. It is not when
+    nearly the same was asked before, with this result. After a short answer of a tool that may have
+    changed something, only the same words count: adding Bob is not adding Alice."""
+    mine: Words | None = None
+    for past in ring:
+        if past.tool == call.tool and past.result == call.result:
+            if mine is None:
+                mine = call.words()
+            theirs = past.words()
+            if mine.order == theirs.order or ((reads or not call.low) and near(mine, theirs)):
+                return True
+    return False
 
 
 def _brought_before(ring: list[Call], call: Call, thorough: bool) -> bool:
