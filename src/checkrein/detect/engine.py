@@ -24,6 +24,8 @@ from checkrein.events.types import Base, RunEnd, RunStart, Signal
 from checkrein.policy.types import Pact
 
 RUNS_MAX = 20_000
+ENDED_MAX = 2_000
+"""So many ended runs are remembered, for what may still come of them."""
 KEYS_MAX = 20_000
 SIGNALS_PER_RUN_MAX = 64
 BREACH_WINDOW_NS = 600 * 1_000_000_000
@@ -90,6 +92,7 @@ class Engine:
         self._runs_max = runs_max
         self._keys_max = keys_max
         self.runs: dict[str, RunFacts] = {}
+        self._ended: dict[str, bool] = {}
         self._states: dict[str, dict[str, Any]] = {each.name: {} for each in self._detectors}
         self._routes: dict[type, list[tuple[Detector, dict[str, Any]]]] = {}
         self.evicted_count = 0
@@ -151,13 +154,19 @@ class Engine:
             if facts.agent == agent and not facts.ended and facts.pact_version == pact.version:
                 facts.pact = pact
 
+    def said(self, signal: Signal) -> bool:
+        """Whether this has been said of its run already."""
+        facts = self.runs.get(signal.run_id)
+        key = _identity(signal.detector, signal.level, signal.runaway, signal.subject)
+        return facts is not None and key in facts.said
+
     def heard(self, signal: Signal) -> list[Found]:
         """A signal of this very role, read back from the stream: it was said before a restart. It
         is not said again, and counts as if found now. Returns a Halt if one follows."""
+        if self.said(signal):
+            return []
         facts = self.runs.get(signal.run_id) or self._facts(signal)
         key = _identity(signal.detector, signal.level, signal.runaway, signal.subject)
-        if key in facts.said:
-            return []
         facts.said[key] = signal.signal_id
         found: list[Found] = []
         blames = any(each.name == signal.detector and each.blames for each in self._detectors)
@@ -182,6 +191,7 @@ class Engine:
         if kept.version != SNAPSHOT_VERSION:
             raise ValueError(f"a snapshot of version {kept.version}, not {SNAPSHOT_VERSION}")
         self.runs = {facts.run_id: facts for facts in kept.runs}
+        self._ended = {facts.run_id: True for facts in kept.runs if facts.ended}
         for detector in self._detectors:
             states = self._states[detector.name]
             states.clear()
@@ -222,6 +232,7 @@ class Engine:
 
     def _forget(self, run_id: str) -> None:
         facts = self.runs.pop(run_id)
+        self._ended.pop(run_id, None)
         for detector in self._detectors:
             if detector.per_run:
                 self._states[detector.name].pop(run_id, None)
@@ -240,6 +251,10 @@ class Engine:
 
     def _end(self, facts: RunFacts) -> None:
         facts.ended = True
+        self._ended[facts.run_id] = True
+        if len(self._ended) > ENDED_MAX:
+            self.runs.pop(next(iter(self._ended)), None)
+            del self._ended[next(iter(self._ended))]
         for detector in self._detectors:
             if detector.per_run:
                 self._states[detector.name].pop(facts.run_id, None)

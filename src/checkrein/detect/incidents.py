@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from checkrein.events.types import Handoff, Incident, RunStart, Signal
+from checkrein.events.types import Handoff, Incident, RunEnd, RunStart, Signal
 
 TASKS_MAX = 10_000
 NODES_PER_TASK_MAX = 512
@@ -108,6 +108,16 @@ class Incidents:
         case.published = case.count
         return case, True
 
+    def ended(self, event: RunEnd) -> Case | None:
+        """A run's end becomes the outcome of the incident that stands at it."""
+        task = self.tasks.get(event.task_id)
+        if task is None or task.case is None or task.case.run_id != event.run_id:
+            return None
+        if task.case.outcome == event.status:
+            return None
+        task.case.outcome = event.status
+        return task.case
+
     def snapshot(self) -> bytes:
         return msgspec.msgpack.encode(self.tasks)
 
@@ -135,6 +145,21 @@ def severity_of(signal: Signal) -> Severity:
     if signal.level == "warn":
         return "low"
     return "high" if signal.detector in _DEATHS else "medium"
+
+
+def shown(case: Case) -> dict[str, object]:
+    """The incident as the bucket keeps it and `incidents --json` shows it."""
+    return {
+        "incident_id": case.incident_id, "severity": case.severity, "detector": case.detector,
+        "agent": case.agent, "run_id": case.run_id, "task_id": case.task_id, "room": case.room,
+        "environment": case.environment, "opened_at": case.opened_at, "last_at": case.last_at,
+        "count": case.count, "why": case.why, "status": case.status, "outcome": case.outcome,
+        "owner": case.owner, "step": case.step, "detectors": case.detectors,
+        "members": [
+            {"run_id": each.run_id, "agent": each.agent, "count": each.count}
+            for each in list(case.members.values())[:64]
+        ],
+    }  # fmt: skip
 
 
 def event_of(case: Case, recorder: str) -> Incident:
