@@ -67,18 +67,17 @@ class TokenSurge(PerRun):
             if len(state.runs) >= _RUNS_MAX:
                 del state.runs[next(iter(state.runs))]
             run = state.runs[event.run_id] = _Run()
-        found = self._judged(state.history, run, event, tokens)
+        surging, found = self._judged(state.history, run, event, tokens)
         if run.usual == 0.0:
             run.usual = float(tokens)
-        elif not found:
+        elif not surging:
             run.usual += (tokens - run.usual) / 4
-        if not found:
-            state.history.add(float(tokens))
+        state.history.add(float(tokens))
         return found
 
     def _judged(
         self, history: Sketch, run: _Run, event: ModelResponse, tokens: int
-    ) -> Observations:
+    ) -> tuple[bool, Observations]:
         surging = tokens >= FLOOR_TOKENS and tokens >= RATIO * run.usual > 0
         warm = history.total >= HISTORY_MIN
         p = history.share_from(tokens) if warm else 1.0
@@ -87,14 +86,14 @@ class TokenSurge(PerRun):
             stake = 0.5 / math.sqrt(p) if tokens >= FLOOR_TOKENS else 0.5
             run.evidence_sr = min((run.evidence_sr + 1) * stake, 1e12)
         if not surging or (warm and p > P_WARN):
-            return NOTHING
+            return False, NOTHING
         run.surges += 1
         keep_last(run.evidence, event)
         if warm and run.evidence_sr < E_WARN:
-            return NOTHING
+            return True, NOTHING
         breach = run.evidence_sr >= E_BREACH if warm else run.surges >= COLD_BREACH
         among = f", p = {p:.2g} among {history.total} calls of this agent" if warm else ""
-        return [Observation(
+        return True, [Observation(
             level="breach" if breach else "warn",
             why=f"{tokens} output tokens in one call, {tokens / run.usual:.1f} times this run's "
             f"usual {run.usual:.0f}{among}",
