@@ -17,8 +17,11 @@ class Made(NamedTuple):
 
 
 LENGTH = 24
-_SUBJECTS = ("refund policy late delivery", "visa requirements business travel", "invoice overdue "
-             "customer reminder", "warranty broken hinge laptop", "parking permit resident zone")  # fmt: skip
+_SUBJECTS = (
+    "refund policy late delivery", "visa requirements business travel",
+    "invoice overdue customer reminder", "warranty broken hinge laptop",
+    "parking permit resident zone",
+)  # fmt: skip
 _FRAMES = ("{}", "please find {}", "{} information", "what is the {}", "{} details", "the {}")
 _NEWS = "the document says that claims must be filed within the period stated in the contract"
 

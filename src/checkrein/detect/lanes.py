@@ -37,6 +37,7 @@ class Gap(msgspec.Struct, frozen=True):
 
 class _Lane(msgspec.Struct):
     last: int = 0
+    begun: bool = False
     missing: list[tuple[int, int]] = []
 
 
@@ -71,7 +72,7 @@ class Lanes:
             yield envelope, self._role(envelope), None
             return
         key = (envelope.recorder, envelope.agent, envelope.partition)
-        lane = self._lane(key, envelope)
+        lane = self._lane(key)
         if envelope.prev > lane.last:
             self._waiting.append((now_ns, envelope))
             self._waiting_bytes += _size(envelope)
@@ -109,13 +110,12 @@ class Lanes:
         self._roles = dict.fromkeys(kept.roles, True)
         self._waiting_bytes = sum(_size(envelope) for _, envelope in self._waiting)
 
-    def _lane(self, key: LaneKey, envelope: Envelope) -> _Lane:
+    def _lane(self, key: LaneKey) -> _Lane:
         lane = self._lanes.pop(key, None)
         if lane is None:
-            # Not seen before (or forgotten): what came before it is not ours to miss.
             if len(self._lanes) >= LANES_MAX:
                 del self._lanes[next(iter(self._lanes))]
-            lane = _Lane(envelope.prev)
+            lane = _Lane()
         self._lanes[key] = lane
         return lane
 
@@ -134,6 +134,7 @@ class Lanes:
 
     def _fresh(self, lane: _Lane, envelope: Envelope) -> list[Fresh]:
         fresh = []
+        lane.begun = True
         for seq, raw in zip(envelope.seqs, envelope.events, strict=True):
             if seq > lane.last:
                 lane.last = seq
@@ -146,11 +147,12 @@ class Lanes:
     def _release(self, envelope: Envelope, key: LaneKey) -> Iterator[Ready]:
         """Reads on behind a gap."""
         self._drop(envelope)
-        lane = self._lane(key, envelope)
+        lane = self._lane(key)
         gap = None
         if envelope.prev > lane.last:
-            gap = Gap(*key, lane.last + 1, envelope.prev)
-            lane.missing = [*lane.missing, (gap.first, gap.last)][-_MISSING_MAX:]
+            # What came before the first that was ever seen of a lane is not ours to miss.
+            gap = Gap(*key, lane.last + 1, envelope.prev) if lane.begun else None
+            lane.missing = [*lane.missing, (lane.last + 1, envelope.prev)][-_MISSING_MAX:]
             lane.last = envelope.prev
         yield envelope, self._fresh(lane, envelope), gap
         yield from self._follow(key, lane)

@@ -220,19 +220,15 @@ class Watcher:
         )
 
 
-def envelope_of(outgoing: list[Outgoing]) -> tuple[str, bytes, str]:
-    """Events of one lane as a message: subject, data, message id."""
-    ordered = sorted(outgoing, key=lambda each: each.seq)
-    chain = CHAIN_START
-    for each in ordered:
-        chain = advance(chain, each.event)
-    first = ordered[0]
+def envelope_of(outgoing: Outgoing) -> tuple[str, bytes, str]:
+    """One event as a message: subject, data, and the id by which the bus knows it again."""
+    chain = advance(CHAIN_START, outgoing.event)
     envelope = Envelope(
-        RECORDER, first.agent, first.partition, 0, chain,
-        [each.seq for each in ordered], [msgspec.Raw(each.event) for each in ordered],
+        RECORDER, outgoing.agent, outgoing.partition, 0, chain,
+        [outgoing.seq], [msgspec.Raw(outgoing.event)],
     )  # fmt: skip
-    subject = subjects.events(first.agent, first.partition)
-    return subject, pack(envelope), f"{RECORDER}/{chain.hex()}"
+    subject = subjects.events(outgoing.agent, outgoing.partition)
+    return subject, pack(envelope), f"{RECORDER}/{outgoing.seq}"
 
 
 def _number(key: str) -> int:

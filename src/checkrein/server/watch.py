@@ -12,8 +12,8 @@ with one of another version, the stream is read again from its beginning.
 import asyncio
 import logging
 import os
-from collections import defaultdict
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -36,8 +36,7 @@ SNAPSHOT_S = 5.0
 SNAPSHOT_SHARE_MAX = 0.02
 """Writing state may take this share of the time; with much state it is written less often."""
 TICK_S = 1.0
-ENVELOPE_EVENTS_MAX = 100
-SENDING_MAX = 16
+SENDING_MAX = 64
 ASKING_MAX = 64
 ASK_TRIES_MAX = 5
 RETRY_S = 0.5
@@ -205,29 +204,22 @@ class Watch:
     # --- what is sent ----------------------------------------------------------------------------
 
     async def _send(self) -> None:
-        """Publishes the outbox, lane by lane, until it is empty; then waits for news."""
+        """Publishes the outbox until it is empty; then waits for news."""
         while True:
             await self._news.wait()
             self._news.clear()
             while self.watcher.outbox and not self.watcher.catching_up:
-                lanes: dict[tuple[str, int], list[tuple[str, Outgoing]]] = defaultdict(list)
-                for key, outgoing in self.watcher.outbox.items():
-                    lane = lanes[outgoing.agent, outgoing.partition]
-                    if len(lane) < ENVELOPE_EVENTS_MAX:
-                        lane.append((key, outgoing))
                 try:
                     async with asyncio.TaskGroup() as group:
-                        for lane in list(lanes.values())[:SENDING_MAX]:
-                            group.create_task(self._publish(lane))
+                        for key, outgoing in islice(self.watcher.outbox.items(), SENDING_MAX):
+                            group.create_task(self._publish(key, outgoing))
                 except* BusError as errors:
                     _log.warning("signals wait for the bus: %s", errors.exceptions[0])
                     await self._world.sleep(RETRY_S)
 
-    async def _publish(self, lane: list[tuple[str, Outgoing]]) -> None:
-        subject, data, message_id = envelope_of([outgoing for _, outgoing in lane])
-        await self._bus.append(subject, data, message_id)
-        for key, _ in lane:
-            self.watcher.sent(key)
+    async def _publish(self, key: str, outgoing: Outgoing) -> None:
+        await self._bus.append(*envelope_of(outgoing))
+        self.watcher.sent(key)
 
     async def _ask(self, group: asyncio.TaskGroup) -> None:
         """Asks control for what the engine wants halted; signals do not hold it up."""
