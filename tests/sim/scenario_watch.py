@@ -1,5 +1,5 @@
-"""Watch under faults: envelopes come twice, late and out of order; watch is killed at any moment and
-goes on from an old snapshot, or from none; what it publishes is refused, or stored without it
+"""Watch under faults: envelopes come twice, late and out of order; watch is killed at any moment
+and goes on from an old snapshot, or from none; what it publishes is refused, or stored without it
 hearing so. `run(seed)` plays one such story and checks at the end:
 
     the signals in the stream are those that a watch without faults would have published;
@@ -11,6 +11,8 @@ from itertools import pairwise
 from random import Random
 
 import msgspec
+from tests.detect.loops import LOOPS, NOT_LOOPS, Made
+from tests.detect.made import SECOND_NS, START_NS, Run
 
 from checkrein.bus import subjects
 from checkrein.bus.types import Message
@@ -29,8 +31,6 @@ from checkrein.events.envelope import (
 )
 from checkrein.events.types import Base, RunEnd, Signal
 from checkrein.policy.pact import load
-from tests.detect.loops import LOOPS, NOT_LOOPS, Made
-from tests.detect.made import SECOND_NS, START_NS, Run
 
 PACT = load(
     "pact: sim\nbudgets: {tool_calls: 12, wall: 10m}\n"
@@ -212,9 +212,7 @@ def envelopes(of_runs: list[list[Base]], random: Random) -> list[Envelope]:
             for raw in raws:
                 chain = advance(chain, raw)
             seqs = [event.seq for event in events[low:high]]
-            lane.append(
-                Envelope(events[0].recorder, agent, partition, prev, chain, seqs, raws)
-            )
+            lane.append(Envelope(events[0].recorder, agent, partition, prev, chain, seqs, raws))
             prev = seqs[-1]
         lanes.append(lane)
     mixed = []
