@@ -203,6 +203,7 @@ class Shipper:
             load.confirm_at_ns = now_ns + CONFIRM_NS
             self._ask(load, group, now_ns)
             if not load.confirming and core.cursor() != load.confirmed:
+                load.confirming = True  # from now on: the reader must not be closed meanwhile
                 self._start(group, self._confirm(load))
         if now_ns >= load.owner_at_ns:
             load.owner_at_ns = now_ns + OWNER_NS
