@@ -6,6 +6,7 @@ A recorder is a folder named by its id:
     control              one page of 64-bit words, mapped by writer and reader (`Control`)
     segment-0000000001   fixed-size files of records, allocated in full before use
     cursor               how far the store has confirmed, and the shipper's own state
+    torn                 after its process died: which numbers are missing
     reader.lock          held by the one process that reads
 
 A segment begins with 64 bytes of words (`Segment`), then records, each on an 8-byte boundary:

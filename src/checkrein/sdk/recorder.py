@@ -26,6 +26,7 @@ from checkrein.world import World
 
 LATE_EVENTS_MAX = 256
 KEEPER_WAIT_S = 0.25
+SAY_AGAIN_NS = 600_000_000_000
 
 _log = logging.getLogger("checkrein.recorder")
 _encode = msgspec.msgpack.Encoder().encode
@@ -97,7 +98,7 @@ class Recorder:
         self._seq = 0
         self._losses = Losses()
         self._errors = 0
-        self._said: set[str] = set()
+        self._say_again_ns: dict[str, int] = {}
         self._unsaid: deque[str] = deque(maxlen=16)
         self._now_ns = self.world.now_ns
         self._wake: Callable[[], None] | None = None
@@ -193,7 +194,7 @@ class Recorder:
         """Records what is waiting, and tells of losses if there is room again. True when none is
         left to tell. (The keeper does this by itself.)"""
         with self._lock:
-            ring = self._idle
+            ring = None if self._in_use else self._opened()
             if ring is not None:
                 self._idle = None
                 try:
@@ -306,7 +307,6 @@ class Recorder:
             self._seq = seq
             ring.control[_SEQ] = seq
             del self._losses.by_place[place]
-        self._said.clear()
         return True
 
     def _opened(self) -> Ring | None:
@@ -392,17 +392,17 @@ class Recorder:
         self._say(f"an event could not be recorded: {type(error).__name__}: {error}")
 
     def _say(self, text: str) -> None:
-        """Notes a trouble to be logged, once for each kind until it is over. Not logged at once:
+        """Notes a trouble to be logged, each kind at most every ten minutes. Not logged at once:
         that must not happen under our lock, since log handlers have locks of their own."""
-        kind = text[:24]
-        if kind not in self._said:
-            self._said.add(kind)
+        kind, now_ns = text[:24], self.world.monotonic_ns()
+        if now_ns >= self._say_again_ns.get(kind, 0):
+            self._say_again_ns[kind] = now_ns + SAY_AGAIN_NS
             self._unsaid.append(text)
 
     def _speak(self) -> None:
         with contextlib.suppress(Exception):
             while self._unsaid:
-                _log.warning("%s (said once)", self._unsaid.popleft())
+                _log.warning("%s", self._unsaid.popleft())
 
 
 _all_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()

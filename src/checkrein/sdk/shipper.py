@@ -25,7 +25,7 @@ IN_FLIGHT_MAX = 64
 TICK_S, TICK_IDLE_S, SLEEP_S = 0.005, 0.025, 0.25
 BUSY_NS = 250_000_000
 CONFIRM_NS = 1_000_000_000
-ASK_NS_MIN, ASK_NS_MAX = 2_000_000_000, 30_000_000_000
+ASK_NS_MIN, ASK_NS_MAX = 2_000_000_000, 8_000_000_000
 OWNER_NS = 1_000_000_000
 CLOSE_S = 2.0
 
@@ -298,11 +298,13 @@ class Shipper:
         try:
             recovered = await asyncio.to_thread(load.reader.recover)
             for first, last in recovered.torn:
+                load.core.chains_broken()
                 self._say(f"{load.reader.directory}: numbers {first} to {last} are not on disk")
+            load.dead, load.drained = True, False
         except (OSError, ValueError) as error:
-            self._say(f"cannot recover {load.reader.directory}: {error}")
+            self._say(f"cannot recover {load.reader.directory}: {error}; tried again")
         finally:
-            load.dead, load.drained, load.recovering = True, False, False
+            load.recovering = False
             self._wake.set()
 
     def _retire(self, load: _Load) -> None:
