@@ -280,7 +280,7 @@ class ShipperCore:
         self._chained = False
 
     def hasten(self, now_ns: int) -> None:
-        """The bus is back: what failed need not wait for its pause."""
+        """The bus is back: what failed goes at once."""
         for lane in self._lanes.values():
             if lane.flight is not None and not lane.flight.in_air:
                 lane.flight.due_ns = min(lane.flight.due_ns, now_ns)
@@ -376,17 +376,18 @@ class ShipperCore:
         self.read_after = min(self.read_after, first - 1)
 
     def _compact(self, lane: _Lane) -> None:
-        """Bounds the memory of what awaits the store: neighbours become one."""
+        """Bounds the memory of what awaits the store: neighbours become one, evenly."""
         if len(lane.marks) <= MARKS_MAX:
             return
+        events_max = 4 * sum(mark.events for mark in lane.marks) // MARKS_MAX
         marks: deque[_Mark] = deque()
-        while lane.marks:
-            mark = lane.marks.popleft()
-            if lane.marks and mark.acked and lane.marks[0].acked:
-                after = lane.marks.popleft()
-                events = mark.events + after.events
-                mark = _Mark(mark.first, after.last, after.chain, events, acked=True)
-            marks.append(mark)
+        for mark in lane.marks:
+            before = marks[-1] if marks else mark
+            events = before.events + mark.events
+            if before is not mark and events <= events_max and before.acked and mark.acked:
+                marks[-1] = _Mark(before.first, mark.last, mark.chain, events, acked=True)
+            else:
+                marks.append(mark)
         lane.marks = marks
 
 

@@ -6,7 +6,6 @@ life or after its death.
         RingGone     the folder is not a recorder, or not yet
 """
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -27,8 +26,9 @@ from checkrein.sdk.layout import (
     MAGIC,
     PAGE_BYTES,
     Control,
-    Meta,
+    Found,
     Segment,
+    find_recorders,
     owner_alive,
     read_meta,
     segment_name,
@@ -36,6 +36,8 @@ from checkrein.sdk.layout import (
     write_whole,
 )
 from checkrein.sdk.ring import RingError
+
+__all__ = ["Cursor", "Found", "Recovered", "RingBusy", "RingGone", "RingReader", "find_recorders"]
 
 READ_BYTES_MAX = 1024 * 1024
 _CURSOR_BYTES_MAX = 16 * 1024 * 1024
@@ -70,15 +72,6 @@ class Recovered:
 
     events: int
     torn: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """A recorder on disk, and whether its process still lives."""
-
-    directory: Path
-    meta: Meta
-    alive: bool
 
 
 class _View:
@@ -378,18 +371,6 @@ class RingReader:
                 return msgspec.msgpack.decode(file.read(_CURSOR_BYTES_MAX), type=Cursor)
         except (OSError, msgspec.MsgspecError):
             return Cursor()
-
-
-def find_recorders(root: Path) -> list[Found]:
-    """All recorders in a folder, oldest first: with `alive` False they are leftovers of dead
-    processes, to be shipped and removed by whoever finds them."""
-    found = []
-    with contextlib.suppress(OSError):
-        for directory in sorted(root.iterdir()):
-            meta = read_meta(directory)
-            if meta is not None and (directory / "control").exists():
-                found.append(Found(directory, meta, owner_alive(meta)))
-    return found
 
 
 def _take_lock(directory: Path) -> int:

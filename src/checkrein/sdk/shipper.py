@@ -203,6 +203,7 @@ class Shipper:
             load.confirm_at_ns = now_ns + CONFIRM_NS
             self._ask(load, group, now_ns)
             if not load.confirming and core.cursor() != load.confirmed:
+                load.confirming = True
                 self._start(group, self._confirm(load))
         if now_ns >= load.owner_at_ns:
             load.owner_at_ns = now_ns + OWNER_NS
@@ -274,7 +275,7 @@ class Shipper:
         try:
             await asyncio.to_thread(load.reader.confirm, upto, state)
             load.confirmed = cursor
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._say(f"cannot note progress in {load.reader.directory}: {error}")
         finally:
             load.confirming = False
