@@ -32,7 +32,7 @@ GATHERED_BYTES_MAX = 4 * 1024 * 1024
 LANE_GATHERED_BYTES_MAX = 2 * 1024 * 1024
 RESEND_NS = 8_000_000_000
 RETRY_NS_MIN, RETRY_NS_MAX = 50_000_000, 5_000_000_000
-STALL_NS_MIN, STALL_NS_MAX = 120_000_000_000, 3_600_000_000_000
+STALL_NS_MIN, STALL_NS_MAX = 12_000_000_000, 3_600_000_000_000
 MARKS_MAX = 256
 
 
@@ -103,7 +103,8 @@ class _Lane:
     marks: deque[_Mark] = field(default_factory=deque)
     left_from: int = 0
     """The first number that was left in the recorder while the lane stood still; 0: none."""
-    moved_ns: int = 0
+    stuck_ns: int = 0
+    """Since when the store answers without having moved on; 0: it has, or was not asked."""
     stall_ns: int = STALL_NS_MIN
 
     def first_unsafe(self) -> int:
@@ -133,6 +134,7 @@ class ShipperCore:
         self._agent = agent
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._in_air = 0
+        self._chained = True
         self._flights: dict[str, _Lane] = {}
         self._gathered_bytes = 0
         self._known: dict[tuple[str, int], int] = {}
@@ -171,7 +173,7 @@ class ShipperCore:
                 address = _address.decode(raw)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 address = _Address(self._agent)
-            lane = self._lane(address.agent, partition_of(address.task_id), now_ns)
+            lane = self._lane(address.agent, partition_of(address.task_id))
             self.read_after = max(self.read_after, seq)
             if seq <= lane.taken or lane.left_from:
                 continue
@@ -224,7 +226,6 @@ class ShipperCore:
         self._in_air -= flight.in_air
         lane.flight = None
         flight.mark.acked = True
-        lane.moved_ns = now_ns
         self.acked_events += flight.mark.events
         self._compact(lane)
         if lane.left_from:
@@ -252,29 +253,34 @@ class ShipperCore:
             if lane is not None and last > lane.stored:
                 lane.stored = last
                 lane.stall_ns = STALL_NS_MIN
-                lane.moved_ns = now_ns
+                lane.stuck_ns = 0
                 self._settle(lane, now_ns)
 
     def answered(self, agent: str, now_ns: int) -> bool:
         """The store has answered a question about this agent (`stored` was told its answer). If it
-        has stood still for long on what the bus had acknowledged, the bus must have lost it: then
-        everything after the store's last number is read and sent again. True if so."""
-        stalled = [
-            lane
-            for lane in self._lanes.values()
-            if lane.agent == agent
-            and lane.flight is None
-            and lane.marks
-            and now_ns - lane.moved_ns >= lane.stall_ns
-        ]
-        for lane in stalled:
-            lane.stall_ns = min(2 * lane.stall_ns, STALL_NS_MAX)
-            lane.moved_ns = now_ns
-            self._rewind(lane)
-        return bool(stalled)
+        goes on answering for 12 s without having moved on over what the bus had acknowledged, the
+        bus must have lost that: everything after the store's last number is read and sent again
+        (and the patience doubles). True if so."""
+        again = False
+        for lane in self._lanes.values():
+            if lane.agent != agent or lane.flight is not None or not lane.marks:
+                continue
+            if not lane.stuck_ns:
+                lane.stuck_ns = now_ns
+            elif now_ns - lane.stuck_ns >= lane.stall_ns:
+                lane.stall_ns = min(2 * lane.stall_ns, STALL_NS_MAX)
+                lane.stuck_ns = 0
+                self._rewind(lane)
+                again = True
+        return again
+
+    def chains_broken(self) -> None:
+        """The recorder has lost some of its events (torn by a crash): from here on the chains
+        cannot be known, and envelopes carry an empty one."""
+        self._chained = False
 
     def hasten(self, now_ns: int) -> None:
-        """The bus is back: what failed need not wait for its pause."""
+        """The bus is back: what failed goes at once."""
         for lane in self._lanes.values():
             if lane.flight is not None and not lane.flight.in_air:
                 lane.flight.due_ns = min(lane.flight.due_ns, now_ns)
@@ -289,10 +295,10 @@ class ShipperCore:
         ]
         return upto, msgspec.msgpack.encode(state)
 
-    def _lane(self, agent: str, partition: int, now_ns: int) -> _Lane:
+    def _lane(self, agent: str, partition: int) -> _Lane:
         lane = self._lanes.get((agent, partition))
         if lane is None:
-            lane = self._lanes[agent, partition] = _Lane(agent, partition, moved_ns=now_ns)
+            lane = self._lanes[agent, partition] = _Lane(agent, partition)
             lane.stored = self._known.get((agent, partition), 0)
         return lane
 
@@ -325,7 +331,8 @@ class ShipperCore:
         lane.sent, lane.chain = seqs[-1], chain
         mark = _Mark(seqs[0], seqs[-1], chain, len(seqs))
         lane.marks.append(mark)
-        envelope = Envelope(self.recorder, lane.agent, lane.partition, prev, chain, seqs, events)
+        told = chain if self._chained else b""
+        envelope = Envelope(self.recorder, lane.agent, lane.partition, prev, told, seqs, events)
         send = Send(
             subjects.events(lane.agent, lane.partition), pack(envelope),
             lane_message_id(envelope), len(seqs),
@@ -369,17 +376,18 @@ class ShipperCore:
         self.read_after = min(self.read_after, first - 1)
 
     def _compact(self, lane: _Lane) -> None:
-        """Bounds the memory of what awaits the store: neighbours become one."""
+        """Bounds the memory of what awaits the store: neighbours become one, evenly."""
         if len(lane.marks) <= MARKS_MAX:
             return
+        events_max = 4 * sum(mark.events for mark in lane.marks) // MARKS_MAX
         marks: deque[_Mark] = deque()
-        while lane.marks:
-            mark = lane.marks.popleft()
-            if lane.marks and mark.acked and lane.marks[0].acked:
-                after = lane.marks.popleft()
-                events = mark.events + after.events
-                mark = _Mark(mark.first, after.last, after.chain, events, acked=True)
-            marks.append(mark)
+        for mark in lane.marks:
+            before = marks[-1] if marks else mark
+            events = before.events + mark.events
+            if before is not mark and events <= events_max and before.acked and mark.acked:
+                marks[-1] = _Mark(before.first, mark.last, mark.chain, events, acked=True)
+            else:
+                marks.append(mark)
         lane.marks = marks
 
 

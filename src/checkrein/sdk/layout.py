@@ -6,6 +6,7 @@ A recorder is a folder named by its id:
     control              one page of 64-bit words, mapped by writer and reader (`Control`)
     segment-0000000001   fixed-size files of records, allocated in full before use
     cursor               how far the store has confirmed, and the shipper's own state
+    torn                 after its process died: which numbers are missing
     reader.lock          held by the one process that reads
 
 A segment begins with 64 bytes of words (`Segment`), then records, each on an 8-byte boundary:
@@ -15,8 +16,10 @@ The writer puts down the event, then the number, then the length word, and last 
 CRC finds what a crash of the machine has torn, since pages reach the disk in any order.
 """
 
+import contextlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -171,3 +174,24 @@ def owner_alive(meta: Meta) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recorder on disk, and whether its process still lives."""
+
+    directory: Path
+    meta: Meta
+    alive: bool
+
+
+def find_recorders(root: Path) -> list[Found]:
+    """All recorders in a folder, oldest first: with `alive` False they are leftovers of dead
+    processes, to be shipped and removed by whoever finds them."""
+    found = []
+    with contextlib.suppress(OSError):
+        for directory in sorted(root.iterdir()):
+            meta = read_meta(directory)
+            if meta is not None and (directory / "control").exists():
+                found.append(Found(directory, meta, owner_alive(meta)))
+    return found

@@ -1,6 +1,7 @@
 """Where events belong, and how many of them found no room there."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -61,3 +62,13 @@ class Losses:
         lost = self.by_place.setdefault(place, Lost(0, seq, seq))
         lost.count += 1
         lost.last = seq
+
+
+class RecorderStats(NamedTuple):
+    """`recorded` and `lost` count events of this process since the recorder began; `errors` are
+    faults of the recorder itself that were kept from the agent."""
+
+    recorded: int
+    lost: int
+    errors: int
+    segments: int

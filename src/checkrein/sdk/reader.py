@@ -6,7 +6,6 @@ life or after its death.
         RingGone     the folder is not a recorder, or not yet
 """
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -27,8 +26,9 @@ from checkrein.sdk.layout import (
     MAGIC,
     PAGE_BYTES,
     Control,
-    Meta,
+    Found,
     Segment,
+    find_recorders,
     owner_alive,
     read_meta,
     segment_name,
@@ -36,6 +36,8 @@ from checkrein.sdk.layout import (
     write_whole,
 )
 from checkrein.sdk.ring import RingError
+
+__all__ = ["Cursor", "Found", "Recovered", "RingBusy", "RingGone", "RingReader", "find_recorders"]
 
 READ_BYTES_MAX = 1024 * 1024
 _CURSOR_BYTES_MAX = 16 * 1024 * 1024
@@ -56,23 +58,20 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     state: bytes = b""
 
 
+class _Torn(msgspec.Struct, frozen=True, array_like=True):
+    segment: int
+    first: int
+    last: int
+
+
 @dataclass(frozen=True)
 class Recovered:
-    """What a dead recorder still holds. `torn` are the numbers (first, last) that a crash of the
-    machine destroyed; each such stretch is read as a `loss` event."""
+    """What a dead recorder still holds: `events` that are not confirmed. `torn` are the numbers
+    (first, last) that a crash of the machine destroyed, or that it had no time to tell as lost;
+    each such stretch is read as a `loss` event."""
 
     events: int
-    last: int
     torn: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """A recorder on disk, and whether its process still lives."""
-
-    directory: Path
-    meta: Meta
-    alive: bool
 
 
 class _View:
@@ -291,32 +290,52 @@ class RingReader:
 
         Reading a segment stops at its first torn record and goes on with the next segment. Numbers
         that are missing at the end of a segment, or of all, become a `loss` event that `read` gives
-        in their place under the last missing number. Idempotent.
+        in their place under the last missing number. Idempotent, also across readers. Raises
+        OSError.
         """
-        if self._recovered is not None:
-            return self._recovered
-        events, last = 0, self.cursor.upto
-        torn: list[tuple[int, int]] = []
-        numbers = self._numbers()
+        if self._recovered is None:
+            numbers = self._numbers()
+            # Found once and written down: what is missing cannot be told any more when the
+            # segments before it have been freed.
+            path = self.directory / "torn"
+            if path.exists():
+                torn = msgspec.msgpack.decode(path.read_bytes(), type=list[_Torn])
+            else:
+                torn = self._find_torn(numbers)
+                write_whole(path, msgspec.msgpack.encode(torn), durable=True)
+            for missing in torn:
+                event = self._loss(missing.first, missing.last)
+                self._torn[missing.segment] = missing.last, event
+            self._final = numbers[-1] if numbers else 0
+            events = sum(
+                seq > self.cursor.upto for number in numbers for seq in self._whole_in(number)
+            )
+            self._recovered = Recovered(events, tuple((m.first, m.last) for m in torn))
+        return self._recovered
+
+    def _find_torn(self, numbers: list[int]) -> list[_Torn]:
+        last = self.cursor.upto
+        torn: list[_Torn] = []
         for place, number in enumerate(numbers):
-            view = self._view_of(number)
-            expected = self._word_of(number, Segment.LAST)
-            if view is not None:
-                for seq, _, _ in view.records(HEADER_BYTES, 0, whole=True):
-                    events += seq > self.cursor.upto
-                    last = max(last, seq)
-                view.close()
+            last = max([last, *self._whole_in(number)])
             if place == len(numbers) - 1:
                 expected = self.last_seq
-            elif not expected:
-                expected = self._word_of(numbers[place + 1], Segment.FIRST) - 1
+            else:
+                expected = self._word_of(number, Segment.LAST)
+                expected = expected or self._word_of(numbers[place + 1], Segment.FIRST) - 1
             if expected > last:
-                torn.append((last + 1, expected))
-                self._torn[number] = (expected, self._loss(last + 1, expected))
+                torn.append(_Torn(number, last + 1, expected))
                 last = expected
-        self._final = numbers[-1] if numbers else 0
-        self._recovered = Recovered(events, last, tuple(torn))
-        return self._recovered
+        return torn
+
+    def _whole_in(self, number: int) -> list[int]:
+        """The numbers of a segment's whole records."""
+        view = self._view_of(number)
+        if view is None:
+            return []
+        seqs = [seq for seq, _, _ in view.records(HEADER_BYTES, 0, whole=True)]
+        view.close()
+        return seqs
 
     def remove(self) -> None:
         """Deletes the recorder's folder, once its process is dead and the store has everything."""
@@ -352,18 +371,6 @@ class RingReader:
                 return msgspec.msgpack.decode(file.read(_CURSOR_BYTES_MAX), type=Cursor)
         except (OSError, msgspec.MsgspecError):
             return Cursor()
-
-
-def find_recorders(root: Path) -> list[Found]:
-    """All recorders in a folder, oldest first: with `alive` False they are leftovers of dead
-    processes, to be shipped and removed by whoever finds them."""
-    found = []
-    with contextlib.suppress(OSError):
-        for directory in sorted(root.iterdir()):
-            meta = read_meta(directory)
-            if meta is not None and (directory / "control").exists():
-                found.append(Found(directory, meta, owner_alive(meta)))
-    return found
 
 
 def _take_lock(directory: Path) -> int:

@@ -13,19 +13,20 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from checkrein.events import fit, limits
 from checkrein.events.types import Base, Loss
+from checkrein.sdk.keeper import Keeper
 from checkrein.sdk.layout import Control, meta_of_this_process, write_meta
-from checkrein.sdk.place import Losses, Place
+from checkrein.sdk.place import Losses, Place, RecorderStats
 from checkrein.sdk.ring import RETRY_NS, SEGMENT_BYTES, Allocate, Ring, bytes_max_from
 from checkrein.world import World
 
 LATE_EVENTS_MAX = 256
-KEEPER_WAIT_S = 0.25
+SAY_AGAIN_NS = 600_000_000_000
 
 _log = logging.getLogger("checkrein.recorder")
 _encode = msgspec.msgpack.Encoder().encode
@@ -33,16 +34,6 @@ _numbers = struct.Struct(">BH5sQ4sQ6sI").pack
 _COMMON_FIELDS = 10
 _SEQ = Control.SEQ
 _WAITING = Control.WAITING
-
-
-class RecorderStats(NamedTuple):
-    """`recorded` and `lost` count events of this process since the recorder began; `errors` are
-    faults of the recorder itself that were kept from the agent."""
-
-    recorded: int
-    lost: int
-    errors: int
-    segments: int
 
 
 class Recorder:
@@ -84,8 +75,7 @@ class Recorder:
     def _reset(self) -> None:
         """As new: at the beginning, and in a forked child."""
         self._lock = threading.RLock()
-        self._keep = threading.Event()
-        self._keeper: threading.Thread | None = None
+        self._keeper = Keeper(self._keep)
         self._id = ""
         self._mine = b""
         self._ring: Ring | None = None
@@ -97,7 +87,7 @@ class Recorder:
         self._seq = 0
         self._losses = Losses()
         self._errors = 0
-        self._said: set[str] = set()
+        self._say_again_ns: dict[str, int] = {}
         self._unsaid: deque[str] = deque(maxlen=16)
         self._now_ns = self.world.now_ns
         self._wake: Callable[[], None] | None = None
@@ -185,15 +175,13 @@ class Recorder:
                 with contextlib.suppress(Exception):
                     self._tell_losses(ring)
                 ring.close()
-        self._keep.set()
-        if self._keeper is not None and self._keeper is not threading.current_thread():
-            self._keeper.join()
+        self._keeper.stop()
 
     def settle(self) -> bool:
         """Records what is waiting, and tells of losses if there is room again. True when none is
         left to tell. (The keeper does this by itself.)"""
         with self._lock:
-            ring = self._idle
+            ring = None if self._in_use else self._opened()
             if ring is not None:
                 self._idle = None
                 try:
@@ -306,7 +294,6 @@ class Recorder:
             self._seq = seq
             ring.control[_SEQ] = seq
             del self._losses.by_place[place]
-        self._said.clear()
         return True
 
     def _opened(self) -> Ring | None:
@@ -360,49 +347,40 @@ class Recorder:
 
     def _care(self, ring: Ring) -> None:
         """Has the keeper prepare what comes next, or tell of losses as soon as there is room."""
-        if not self._has_keeper:
+        if self._has_keeper:
+            self._keeper.nudge()
+        else:
             ring.prepare()
-            return
-        if self._keeper is None:
-            self._keeper = threading.Thread(
-                target=self._keep_ahead, name="checkrein-recorder", daemon=True
-            )
-            self._keeper.start()
-        self._keep.set()
 
-    def _keep_ahead(self) -> None:
-        """The keeper's thread: never in the way of the agent's."""
-        keep = self._keep
-        while not self._closed:
-            keep.wait(KEEPER_WAIT_S if self._losses else None)
-            keep.clear()
+    def _keep(self) -> bool:
+        """The keeper's work. False: there are losses to tell, and no room yet."""
+        try:
             ring = self._ring
-            if ring is None or self._closed:
-                continue
-            try:
+            if ring is not None and not self._closed:
                 ring.prepare()
                 if self._losses or self._late:
                     self.settle()
                 self._speak()
-            except Exception as error:
-                self._fault(error)
+        except Exception as error:
+            self._fault(error)
+        return not self._losses
 
     def _fault(self, error: Exception) -> None:
         self._errors += 1
         self._say(f"an event could not be recorded: {type(error).__name__}: {error}")
 
     def _say(self, text: str) -> None:
-        """Notes a trouble to be logged, once for each kind until it is over. Not logged at once:
+        """Notes a trouble to be logged, each kind at most every ten minutes. Not logged at once:
         that must not happen under our lock, since log handlers have locks of their own."""
-        kind = text[:24]
-        if kind not in self._said:
-            self._said.add(kind)
+        kind, now_ns = text[:24], self.world.monotonic_ns()
+        if now_ns >= self._say_again_ns.get(kind, 0):
+            self._say_again_ns[kind] = now_ns + SAY_AGAIN_NS
             self._unsaid.append(text)
 
     def _speak(self) -> None:
         with contextlib.suppress(Exception):
             while self._unsaid:
-                _log.warning("%s (said once)", self._unsaid.popleft())
+                _log.warning("%s", self._unsaid.popleft())
 
 
 _all_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()

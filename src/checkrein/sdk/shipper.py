@@ -25,7 +25,7 @@ IN_FLIGHT_MAX = 64
 TICK_S, TICK_IDLE_S, SLEEP_S = 0.005, 0.025, 0.25
 BUSY_NS = 250_000_000
 CONFIRM_NS = 1_000_000_000
-ASK_NS_MIN, ASK_NS_MAX = 2_000_000_000, 30_000_000_000
+ASK_NS_MIN, ASK_NS_MAX = 2_000_000_000, 8_000_000_000
 OWNER_NS = 1_000_000_000
 CLOSE_S = 2.0
 
@@ -203,7 +203,7 @@ class Shipper:
             load.confirm_at_ns = now_ns + CONFIRM_NS
             self._ask(load, group, now_ns)
             if not load.confirming and core.cursor() != load.confirmed:
-                load.confirming = True  # from now on: the reader must not be closed meanwhile
+                load.confirming = True
                 self._start(group, self._confirm(load))
         if now_ns >= load.owner_at_ns:
             load.owner_at_ns = now_ns + OWNER_NS
@@ -275,7 +275,7 @@ class Shipper:
         try:
             await asyncio.to_thread(load.reader.confirm, upto, state)
             load.confirmed = cursor
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._say(f"cannot note progress in {load.reader.directory}: {error}")
         finally:
             load.confirming = False
@@ -299,11 +299,13 @@ class Shipper:
         try:
             recovered = await asyncio.to_thread(load.reader.recover)
             for first, last in recovered.torn:
+                load.core.chains_broken()
                 self._say(f"{load.reader.directory}: numbers {first} to {last} are not on disk")
+            load.dead, load.drained = True, False
         except (OSError, ValueError) as error:
-            self._say(f"cannot recover {load.reader.directory}: {error}")
+            self._say(f"cannot recover {load.reader.directory}: {error}; tried again")
         finally:
-            load.dead, load.drained, load.recovering = True, False, False
+            load.recovering = False
             self._wake.set()
 
     def _retire(self, load: _Load) -> None:
