@@ -212,11 +212,11 @@ def test_a_slow_tool_is_seen_when_it_returns() -> None:
 
 def test_a_tool_that_does_not_exist() -> None:
     run, seen = Run(), watched()
-    seen.see(run.starts(tools=["search", "read"]))
-    for name in ("serch", "raed", "delete"):
+    seen.see(run.starts(tools=["search_kb", "read_kb"]))
+    for name in ("searhc_kb", "reed_kb", "wire_all"):
         seen.see(run.calls(Made(name, {"n": name}, f"no such tool {name}", failed=True)))
     assert levels(seen.said, "unknown-tool") == ["warn", "warn", "breach"]
-    assert "did you mean `search`?" in signals(seen.said, "unknown-tool")[0].why
+    assert "did you mean `search_kb`" in signals(seen.said, "unknown-tool")[0].why
 
 
 def test_an_unlisted_tool_that_works_exists() -> None:

@@ -67,7 +67,7 @@ def test_state_stays_within_its_bound() -> None:
     ("one", "other", "alike"),
     [
         ({"q": "refund policy for late delivery"}, {"q": "late delivery refund policies"}, True),
-        ({"q": "refund policy for late delivery"}, {"q": "late deliverys refund policy"}, True),
+        ({"q": "refund policy for late delivery"}, {"q": "late delivery refunds policy"}, True),
         ({"id": "ORD-1001"}, {"id": "ORD-1002"}, False),
         ({"q": "x", "page": 2}, {"q": "x", "page": 3}, False),
         ({"q": "x", "page": 2}, {"page": 2.0, "q": "X"}, True),

@@ -60,7 +60,7 @@ def test_everything_this_version_knows() -> None:
         ("pact: a\ntools: [x]", "2:8", "should be a map"),
         ("pact: a\ntools: {x: {kind: reads}}", "2:19", "read, compensable, irreversible"),
         ("pact: a\ntools: {x: {kind: read, undo: y}}", "2:31", "has no undo"),
-        ("pact: a\nextends: defalt", "2:10", "did you mean `default`?"),
+        ("pact: a\nextends: defaults", "2:10", "did you mean `default`?"),
         ("pact: [a", "1:9", "not YAML"),
         ("pact: &a [*a]", "1:7", "should be a single value"),
         ("pact: a\n<<: {unclear: allow}", "2:1", "a key should be a plain name"),

@@ -92,9 +92,8 @@ def events_of(
 
     Another `salt` gives other run and task ids, for replaying a file as new runs.
     """
-    for _, event in numbered_events_of(
-        lines, room=room, environment=environment, recorder=recorder, salt=salt, rejected=rejected
-    ):
+    named = {"room": room, "environment": environment, "recorder": recorder, "salt": salt}
+    for _, event in numbered_events_of(lines, **named, rejected=rejected):
         yield event
 
 
@@ -111,9 +110,7 @@ def numbered_events_of(
     runs: dict[str, _Run] = {}
     count = 0
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        fields = _read(line, number, rejected)
+        fields = _read(line, number, rejected) if line.strip() else None
         if fields is None:
             continue
         recorded_id, recorded_seq = fields["run_id"], fields["seq"]
