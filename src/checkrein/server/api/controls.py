@@ -1,6 +1,7 @@
 """Asking the control role: what runs, and to act."""
 
 import asyncio
+import contextlib
 
 import msgspec
 
@@ -16,7 +17,7 @@ from checkrein.bus.messages import (
 from checkrein.bus.types import Bus, Message, Unreachable
 
 WAIT_S = 2.0
-CHANGES_WAIT_S = 0.5
+CHANGES_WAIT_S = 0.1
 
 
 class ControlAway(Exception):
@@ -75,17 +76,15 @@ class Controls:
         """One command as soon as it is done or has changed, or as it is after `wait_s`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        before = await self.one(command_id)
-        state = before
+        self._changed.clear()
+        before = state = await self.one(command_id)
         while state is not None and not state.done and state == before:
             left = deadline - loop.time()
             if left <= 0:
                 break
-            self._changed.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), min(left, CHANGES_WAIT_S))
-            except TimeoutError:
-                pass
+            self._changed.clear()
             state = await self.one(command_id)
         return state
 

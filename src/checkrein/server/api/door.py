@@ -25,8 +25,9 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
-    "runs tasks events incidents commands agents rooms pacts sessions status stream contents".split()
-)
+    ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
+     "status", "stream", "contents", "healthz", "metrics")
+)  # fmt: skip
 
 
 class Door:
@@ -101,9 +102,8 @@ class Door:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         parts = str(scope["path"]).strip("/").split("/")
-        subject = parts[2] if len(parts) > 2 and parts[2] in _SUBJECTS else parts[0][:20]
-        if subject not in _SUBJECTS and subject not in ("healthz", "metrics", "api"):
-            subject = "other"
+        named = parts[2] if parts[:2] == ["api", "v1"] and len(parts) > 2 else parts[0]
+        subject = named if named in _SUBJECTS else "other"
         self._metrics.count(
             "checkrein_http_requests_total",
             labels=(("method", scope["method"][:8]), ("status", str(status)), ("to", subject)),

@@ -130,4 +130,3 @@ def _reader(bus: Bus, after: int) -> AsyncGenerator[Message, None]:
     """The bus's endless reading, as the generator it is, so that it can be closed."""
     reading = bus.read(subjects.EVENTS.name, after=max(0, after))
     return cast("AsyncGenerator[Message, None]", reading)
-

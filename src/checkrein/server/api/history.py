@@ -24,7 +24,9 @@ class History:
     def __init__(self, bus: Bus, wait_s: float = WAIT_S) -> None:
         self._bus, self._wait_s = bus, wait_s
 
-    async def rows(self, name: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    async def rows(
+        self, name: str, parameters: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """All rows of one query, however many messages they come in; at most ROWS_MAX. Parameters
         that are None or empty are left out. Raises HistoryAway, HistoryError."""
         asked = {key: value for key, value in (parameters or {}).items() if value not in (None, "")}

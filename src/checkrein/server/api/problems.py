@@ -1,13 +1,13 @@
 """What the HTTP surface answers when it cannot do what was asked: `{error, detail, do}`.
 
-    Problem
-        BadRequest       400  the request itself is wrong; the detail names the place
-        Unauthorised     401  no token, or not ours
-        Forbidden        403  from a page or a name that may not ask
-        NotThere         404  nothing of that name
-        Ambiguous        409  several things of that name; the detail lists them
-        TooLarge         413  over a limit, which the detail states
-        Unready          503  a part that is needed does not answer
+Problem
+    BadRequest       400  the request itself is wrong; the detail names the place
+    Unauthorised     401  no token, or not ours
+    Forbidden        403  from a page or a name that may not ask
+    NotThere         404  nothing of that name
+    Ambiguous        409  several things of that name; the detail lists them
+    TooLarge         413  over a limit, which the detail states
+    Unready          503  a part that is needed does not answer
 """
 
 import msgspec

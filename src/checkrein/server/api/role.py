@@ -68,8 +68,7 @@ async def _serve(
     server = _Server(
         uvicorn.Config(
             door, log_config=None, access_log=False, lifespan="off", server_header=False,
-            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, h11_max_incomplete_event_size=65536,
-            ws="none",
+            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none",
         )
     )  # fmt: skip
     serving = group.create_task(server.serve(sockets=[listener]))

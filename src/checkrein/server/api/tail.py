@@ -39,15 +39,19 @@ _JSON = msgspec.json.Encoder(enc_hook=repr)
 
 
 class Seen:
-    """One event as it came by: where in the stream, its head, and its bytes."""
+    """One event as it came by: where in the stream, its head, and its bytes. `at` is its `ts`, or
+    its recorder's latest where the clock was set back."""
 
-    __slots__ = ("_fields", "_json", "head", "index", "partition", "position", "raw", "stored")
+    __slots__ = (
+        "_fields", "_json", "at", "head", "index", "partition", "position", "raw", "stored",
+    )  # fmt: skip
 
     def __init__(
         self, head: Head, raw: bytes, partition: int, position: int, index: int, stored: bool
     ) -> None:
         self.head, self.raw, self.partition = head, raw, partition
         self.position, self.index, self.stored = position, index, stored
+        self.at = head.ts
         self._fields: dict[str, Any] | None = None
         self._json: bytes | None = None
 
@@ -159,6 +163,9 @@ class Tail:
 
     def of_task(self, task_id: str) -> list[Seen]:
         return list(self._tasks.get(task_id, {}).values())
+
+    def run_ids(self, prefix: str) -> list[str]:
+        return [run_id for run_id in self._runs if run_id.startswith(prefix)]
 
     def where(self, wanted: Callable[[Seen], bool]) -> list[Seen]:
         return [seen for seen in self._kept.values() if wanted(seen)]
