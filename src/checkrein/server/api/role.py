@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 
@@ -14,7 +14,7 @@ from checkrein.bus.types import BusError
 from checkrein.server.api import token
 from checkrein.server.api.app import build
 from checkrein.server.api.door import Door
-from checkrein.server.api.services import Services, assemble
+from checkrein.server.api.services import Services, Work, assemble
 from checkrein.server.context import RoleContext
 
 GRACE_S = 3
@@ -48,7 +48,7 @@ async def _serve(
 ) -> None:
     beside: set[asyncio.Task[None]] = set()
 
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
+    def spawn(work: Work) -> None:
         task = group.create_task(_guarded(work))
         beside.add(task)
         task.add_done_callback(beside.discard)
@@ -61,8 +61,6 @@ async def _serve(
         keys,
         spawn,
     )
-    spawn(_follow(services))
-    await services.controls.listen()
     names = [context.http[0], *((context.config or {}).get("http_names") or [])]
     door = Door(build(services), operator_token, names, context.world, services.metrics)
     server = _Server(
@@ -71,6 +69,8 @@ async def _serve(
             timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none",
         )
     )  # fmt: skip
+    await services.controls.listen()
+    spawn(partial(_follow, services))
     serving = group.create_task(server.serve(sockets=[listener]))
     context.ready()
     stopping = group.create_task(context.stop.wait())
@@ -101,10 +101,10 @@ async def _follow(services: Services) -> None:
             await asyncio.sleep(RETRY_S)
 
 
-async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+async def _guarded(work: Work) -> None:
     """What runs beside the requests takes nothing down with it."""
     try:
-        await work
+        await work()
     except Exception:
         _log.exception("work beside the requests failed")
 

@@ -1,6 +1,6 @@
 """What the routes work with; put together once, in `role`."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ from checkrein.server.api.live import Live
 from checkrein.server.api.metrics import Metrics
 from checkrein.server.api.tail import Tail
 from checkrein.world import World
+
+Work = Callable[[], Awaitable[None]]
 
 
 class Credential(Protocol):
@@ -50,7 +52,7 @@ class Services:
     controls: Controls
     follower: Follower
     started_ns: int
-    spawn: Callable[[Coroutine[Any, Any, None]], None]
+    spawn: Callable[[Work], None]
     """Runs something beside the requests, for as long as the role works."""
     beat_s: float = 10.0
     health: tuple[int, list[Any]] = field(default=(0, []))
@@ -62,7 +64,7 @@ def assemble(
     buses: tuple[Bus, Bus],
     urls: tuple[tuple[str, ...], tuple[str, ...]],
     minter: Minter,
-    spawn: Callable[[Coroutine[Any, Any, None]], None],
+    spawn: Callable[[Work], None],
 ) -> Services:
     """The parts, wired in a straight line. Nothing runs yet."""
     bus, control_bus = buses

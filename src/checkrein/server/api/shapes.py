@@ -82,8 +82,8 @@ class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
 
 class CommandBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /api/v1/commands. `target` is `agent:NAME`, `run:ID` (or the beginning of one),
-    `room:NAME`, `task:ID` or `all`. `wait_ms`: how long the answer may wait for receipts. With a `command_id` of
-    its own (a UUIDv7) a caller may ask again without commanding twice."""
+    `room:NAME`, `task:ID` or `all`. `wait_ms`: how long the answer may wait for receipts. With a
+    `command_id` of its own (a UUIDv7) a caller may ask again without commanding twice."""
 
     verb: Verb
     target: str

@@ -4,7 +4,8 @@ import re
 from typing import Annotated
 
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from checkrein.bus.messages import CommandRequest
 from checkrein.server.api.problems import BadRequest, NotThere
@@ -19,11 +20,11 @@ NAME_CHARS_MAX = 200
 _TARGET = re.compile(r"(agent|run|room|task):(.+)", re.DOTALL)
 _DO_TARGET = "Name `agent:NAME`, `run:ID`, `room:NAME`, `task:ID` or `all`."
 
-WaitMs = Annotated[int, Parameter(ge=0, le=WAIT_MS_MAX)]
+WaitMs = Annotated[int, QueryParameter(ge=0, le=WAIT_MS_MAX)]
 
 
 @post(f"{API}/commands", operation_id="giveCommand", status_code=200)
-async def give(services: Services, data: CommandBody) -> CommandLine:
+async def give(services: NamedDependency[Services], data: JSONBody[CommandBody]) -> CommandLine:
     """Orders, and answers with the receipts that came within `wait_ms`. What is not confirmed says
     so: `confirmed` is "" until somebody outside the agent has seen it."""
     _check(data)
@@ -40,13 +41,17 @@ async def give(services: Services, data: CommandBody) -> CommandLine:
 
 
 @get(f"{API}/commands", operation_id="listCommands")
-async def list_commands(services: Services, limit: Limit = 100) -> list[CommandLine]:
+async def list_commands(
+    services: NamedDependency[Services], limit: Limit = 100
+) -> list[CommandLine]:
     """The commands given lately, newest first."""
     return [command_line(state) for state in (await services.controls.commands())[:limit]]
 
 
 @get(f"{API}/commands/{{command_id:str}}", operation_id="getCommand")
-async def get_command(services: Services, command_id: str, wait_ms: WaitMs = 0) -> CommandLine:
+async def get_command(
+    services: NamedDependency[Services], command_id: FromPath[str], wait_ms: WaitMs = 0
+) -> CommandLine:
     """One command as it stands; with `wait_ms`, as soon as something about it changes."""
     if not is_uuid7(command_id):
         raise BadRequest(f"{command_id[:80]!r} is no command id", "It is a UUIDv7.")

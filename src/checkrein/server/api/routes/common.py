@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any
 
 from litestar import Response
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from checkrein.bus.messages import LiveRun
 from checkrein.server.api import board
@@ -27,8 +27,8 @@ NEXT = "Checkrein-Next"
 
 _ID = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,199}")
 
-Limit = Annotated[int, Parameter(ge=1, le=RUNS_MAX, description="At most so many.")]
-EventLimit = Annotated[int, Parameter(ge=1, le=EVENTS_MAX, description="At most so many.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=RUNS_MAX, description="At most so many.")]
+EventLimit = Annotated[int, QueryParameter(ge=1, le=EVENTS_MAX, description="At most so many.")]
 
 
 def raw_answer(value: Any, incomplete: list[str], after: Any = None) -> Response[Any]:

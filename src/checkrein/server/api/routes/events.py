@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery
 
 from checkrein.server.api.hub import Filter
 from checkrein.server.api.live import merged
@@ -17,16 +19,16 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @get(f"{API}/events", operation_id="listEvents")
 async def list_events(
-    services: Services,
-    types: str = "",
-    agent: str = "",
-    room: str = "",
-    run_id: str = "",
-    task_id: str = "",
-    since: int | None = None,
-    until: int | None = None,
+    services: NamedDependency[Services],
+    types: FromQuery[str] = "",
+    agent: FromQuery[str] = "",
+    room: FromQuery[str] = "",
+    run_id: FromQuery[str] = "",
+    task_id: FromQuery[str] = "",
+    since: FromQuery[int | None] = None,
+    until: FromQuery[int | None] = None,
     limit: EventLimit = 200,
-    after: str = "",
+    after: FromQuery[str] = "",
 ) -> Response[list[dict[str, Any]]]:
     """Events that fit all that is given, those of this moment included. `types` takes several,
     separated by commas; times are nanoseconds since 1970."""
@@ -53,7 +55,9 @@ async def list_events(
 
 
 @get(f"{API}/contents/{{digest:str}}", operation_id="getContent")
-async def get_content(services: Services, digest: str) -> Response[dict[str, Any]]:
+async def get_content(
+    services: NamedDependency[Services], digest: FromPath[str]
+) -> Response[dict[str, Any]]:
     """One long text that events name by its SHA-256."""
     if not _HASH.fullmatch(digest):
         raise BadRequest(f"{digest[:80]!r} is no SHA-256", "Give 64 lower-case hex digits.")

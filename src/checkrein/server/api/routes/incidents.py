@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery
 
 from checkrein.bus import subjects
 from checkrein.bus.types import BusError
@@ -18,11 +20,11 @@ _SEVERITIES = ("critical", "high", "medium", "low")
 
 @get(f"{API}/incidents", operation_id="listIncidents")
 async def list_incidents(
-    services: Services,
-    status: str = "",
-    agent: str = "",
-    room: str = "",
-    run_id: str = "",
+    services: NamedDependency[Services],
+    status: FromQuery[str] = "",
+    agent: FromQuery[str] = "",
+    room: FromQuery[str] = "",
+    run_id: FromQuery[str] = "",
     limit: Limit = 200,
 ) -> list[IncidentLine]:
     """Open and recent incidents: open ones first, then by severity, newest first."""
@@ -40,7 +42,9 @@ async def list_incidents(
 
 
 @get(f"{API}/incidents/{{incident_id:str}}", operation_id="getIncident")
-async def get_incident(services: Services, incident_id: str) -> IncidentLine:
+async def get_incident(
+    services: NamedDependency[Services], incident_id: FromPath[str]
+) -> IncidentLine:
     """One incident."""
     for incident in await _all(services):
         if incident.incident_id == incident_id:

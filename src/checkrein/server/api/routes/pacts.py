@@ -1,6 +1,8 @@
 """Pacts: what each agent has declared it may do."""
 
 from litestar import get, put
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 
 from checkrein.bus import subjects
 from checkrein.bus.types import Bucket, BusError, Entry
@@ -26,14 +28,14 @@ async def bucket_of(services: Services) -> Bucket:
 
 
 @get(f"{API}/pacts", operation_id="listPacts")
-async def list_pacts(services: Services) -> list[PactLine]:
+async def list_pacts(services: NamedDependency[Services]) -> list[PactLine]:
     """All pacts in force, by agent. The agent `default` stands for all that have none."""
     entries = await (await bucket_of(services)).entries()
     return sorted((_line(entry) for entry in entries), key=lambda line: line.agent)
 
 
 @get(f"{API}/pacts/{{agent:str}}", operation_id="getPact")
-async def get_pact(services: Services, agent: str) -> PactLine:
+async def get_pact(services: NamedDependency[Services], agent: FromPath[str]) -> PactLine:
     """The pact in force for an agent."""
     entry = await (await bucket_of(services)).get(subjects.token(agent))
     if entry is None:
@@ -45,7 +47,9 @@ async def get_pact(services: Services, agent: str) -> PactLine:
 
 
 @put(f"{API}/pacts/{{agent:str}}", operation_id="putPact")
-async def put_pact(services: Services, agent: str, data: PactBody) -> PactLine:
+async def put_pact(
+    services: NamedDependency[Services], agent: FromPath[str], data: JSONBody[PactBody]
+) -> PactLine:
     """Puts a pact in force. It is refused, with line and column, when it cannot mean what it says.
     Sessions that stand learn of it when they renew."""
     return await store(services, agent, data.text)

@@ -3,6 +3,8 @@
 from typing import Any
 
 from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery
 
 from checkrein.server.api import board
 from checkrein.server.api.live import merged
@@ -26,15 +28,15 @@ from checkrein.server.api.shapes import ENDED, STATUSES, AgentLine, RoomLine, Ru
 
 @get(f"{API}/runs", operation_id="listRuns")
 async def list_runs(
-    services: Services,
+    services: NamedDependency[Services],
     limit: Limit = 200,
-    agent: str = "",
-    room: str = "",
-    task_id: str = "",
-    environment: str = "",
-    status: str = "",
-    live: bool | None = None,
-    since: int | None = None,
+    agent: FromQuery[str] = "",
+    room: FromQuery[str] = "",
+    task_id: FromQuery[str] = "",
+    environment: FromQuery[str] = "",
+    status: FromQuery[str] = "",
+    live: FromQuery[bool | None] = None,
+    since: FromQuery[int | None] = None,
 ) -> Response[list[RunLine]]:
     """The status board: live runs and the latest of the others, latest first. `status` takes
     several, separated by commas; `since` is in nanoseconds since 1970."""
@@ -75,7 +77,7 @@ def _first(lines: list[RunLine], limit: int) -> list[RunLine]:
 
 
 @get(f"{API}/runs/{{run_id:str}}", operation_id="getRun")
-async def get_run(services: Services, run_id: str) -> Response[RunLine]:
+async def get_run(services: NamedDependency[Services], run_id: FromPath[str]) -> Response[RunLine]:
     """One run's line. The beginning of an id is enough when it is the only one."""
     found = await full_run_id(services, run_id)
     unstored = services.tail.of_run(found)
@@ -92,7 +94,10 @@ async def get_run(services: Services, run_id: str) -> Response[RunLine]:
 
 @get(f"{API}/runs/{{run_id:str}}/events", operation_id="listRunEvents")
 async def run_events(
-    services: Services, run_id: str, limit: EventLimit = 1000, after: str = ""
+    services: NamedDependency[Services],
+    run_id: FromPath[str],
+    limit: EventLimit = 1000,
+    after: FromQuery[str] = "",
 ) -> Response[list[dict[str, Any]]]:
     """A run's events in order, those of this moment included. When there are more, the header
     Checkrein-Next holds the `after` of the next page (where an event may come again: it is known by
@@ -104,7 +109,10 @@ async def run_events(
 
 @get(f"{API}/tasks/{{task_id:str}}/events", operation_id="listTaskEvents")
 async def task_events(
-    services: Services, task_id: str, limit: EventLimit = 1000, after: str = ""
+    services: NamedDependency[Services],
+    task_id: FromPath[str],
+    limit: EventLimit = 1000,
+    after: FromQuery[str] = "",
 ) -> Response[list[dict[str, Any]]]:
     """The events of all runs of a task in order; pages as for a run."""
     check_id(task_id, "task id")
@@ -136,7 +144,7 @@ def _plain(event: dict[str, Any]) -> dict[str, Any]:
 
 
 @get(f"{API}/agents", operation_id="listAgents")
-async def list_agents(services: Services) -> Response[list[AgentLine]]:
+async def list_agents(services: NamedDependency[Services]) -> Response[list[AgentLine]]:
     """The agents of the latest runs, and of all live ones."""
     incomplete: list[str] = []
     lines = await board_lines(services, {}, RUNS_MAX, incomplete)
@@ -144,7 +152,7 @@ async def list_agents(services: Services) -> Response[list[AgentLine]]:
 
 
 @get(f"{API}/rooms", operation_id="listRooms")
-async def list_rooms(services: Services) -> Response[list[RoomLine]]:
+async def list_rooms(services: NamedDependency[Services]) -> Response[list[RoomLine]]:
     """The rooms of the latest runs, and of all live ones."""
     incomplete: list[str] = []
     lines = await board_lines(services, {}, RUNS_MAX, incomplete)

@@ -3,6 +3,8 @@
 import re
 
 from litestar import post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import SessionGrant, SessionRequest
@@ -17,7 +19,9 @@ _SESSION = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
 @post(f"{API}/sessions", operation_id="openSession", status_code=201)
-async def open_session(services: Services, data: SessionRequest) -> SessionGrant:
+async def open_session(
+    services: NamedDependency[Services], data: JSONBody[SessionRequest]
+) -> SessionGrant:
     """Opens or renews a session: bus addresses, a credential for both buses that ends at
     `expires_at` (renew well before), and each agent's pact. A pact in `pacts` is stored first, and
     put in force for its agent."""

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 
 from litestar import Request, get
 from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import FromQuery
 from litestar.response import Stream
 
 from checkrein.server.api.hub import WATCHERS_MAX, Filter, Watcher
@@ -18,13 +21,13 @@ _PLACE = re.compile(r"(\d{1,18}):(-?\d{1,9})")
 @get(f"{API}/stream", operation_id="stream", media_type="text/event-stream")
 async def stream(
     request: Request[None, None, State],
-    services: Services,
-    types: str = "",
-    agent: str = "",
-    room: str = "",
-    run_id: str = "",
-    task_id: str = "",
-    after: str = "",
+    services: NamedDependency[Services],
+    types: FromQuery[str] = "",
+    agent: FromQuery[str] = "",
+    room: FromQuery[str] = "",
+    run_id: FromQuery[str] = "",
+    task_id: FromQuery[str] = "",
+    after: FromQuery[str] = "",
 ) -> Stream:
     """Events as they happen. Each has an id, `POSITION:INDEX` in the stream; sent back as
     Last-Event-ID (or `after`) the stream goes on from there. `event: hello` comes first; `event:
@@ -38,7 +41,7 @@ async def stream(
     if place is None:
         services.hub.join(watcher)
     else:
-        services.spawn(services.follower.catch_up(watcher, place))
+        services.spawn(partial(services.follower.catch_up, watcher, place))
     return Stream(
         _chunks(services, watcher),
         media_type="text/event-stream",

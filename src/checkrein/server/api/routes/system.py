@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 
 from checkrein.server.api.controls import ControlAway
 from checkrein.server.api.history import HistoryError
@@ -17,7 +18,7 @@ HEALTH_WAIT_S = 1.0
 
 
 @get("/healthz", operation_id="health", security=[])
-async def healthz(services: Services) -> Response[Any]:
+async def healthz(services: NamedDependency[Services]) -> Response[Any]:
     """200 when everything needed to watch and stop agents answers; else 503, saying what does
     not."""
     parts = await health(services)
@@ -67,13 +68,13 @@ async def _control_answers(services: Services) -> bool:
 
 
 @get("/metrics", operation_id="metrics", security=[], media_type="text/plain")
-async def metrics(services: Services) -> Response[str]:
+async def metrics(services: NamedDependency[Services]) -> Response[str]:
     """Counters and gauges for Prometheus."""
     return Response(services.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @get(f"{API}/status", operation_id="status")
-async def status(services: Services) -> Response[StatusLine]:
+async def status(services: NamedDependency[Services]) -> Response[StatusLine]:
     """What works, what is held, what can be halted, and what is not covered."""
     from importlib.metadata import version
 
