@@ -30,6 +30,7 @@ from checkrein.bus.types import Message
 from checkrein.events.envelope import CHAIN_START, Envelope, advance, as_raw, pack, partition_of
 from checkrein.server.api import run
 from checkrein.server.context import RoleContext
+from checkrein.store.position import parse_position, position_of
 from checkrein.store.runs import RunSummary, as_row, fold
 from checkrein.world import REAL
 
@@ -66,10 +67,12 @@ class FakeArchive:
             await self.bus.respond(message, encode(Answer(error=self.error)))
             return
         rows = self.rows(query.name, query.parameters)
-        after = int(query.parameters.get("after") or 0)
-        rest = rows[after : after + min(self.page, query.parameters.get("limit", 10**6))]
-        end = after + len(rest)
-        answer = Answer(rows=rest, next_after=end if end < len(rows) else None)
+        after = query.parameters.get("after")
+        if after:
+            rows = [row for row in rows if _place(row) > parse_position(after)]
+        rest = rows[: min(self.page, query.parameters.get("limit", 10**6))]
+        more = len(rest) < len(rows) and "position" in rest[-1]
+        answer = Answer(rows=rest, next_after=rest[-1]["position"] if more else None)
         await self.bus.respond(message, encode(answer))
 
     def rows(self, name: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,8 +93,8 @@ class FakeArchive:
             return []
         wanted = {k: v for k, v in parameters.items() if k in ("run_id", "task_id", "agent")}
         return [
-            {**e, "position": str(at)}
-            for at, e in enumerate(self.events, 1)
+            {**e, "position": position_of(e["ts"], e["recorder"], e["seq"], e["agent"])}
+            for e in self.events
             if all(e[k] == v for k, v in wanted.items())
             and e["type"] in parameters.get("types", [e["type"]])
         ]
@@ -144,6 +147,10 @@ class FakeControl:
                 for run in self.live
             ],
         )  # fmt: skip
+
+
+def _place(row: dict[str, Any]) -> tuple[int, str, int, str]:
+    return parse_position(row["position"])
 
 
 def live_run(run_id: str, agent: str = "support-bot", **fields: Any) -> LiveRun:

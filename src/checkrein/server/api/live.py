@@ -7,9 +7,12 @@ store knows the beginning: theirs are made when asked for, from the store's row 
 from collections import OrderedDict
 from collections.abc import Iterable
 from copy import copy
+from heapq import merge
+from operator import itemgetter
 from typing import Any
 
 from checkrein.server.api.tail import Key, Seen, key_of
+from checkrein.store.position import parse_position
 from checkrein.store.runs import LaneClock, RunSummary, fold, from_row
 
 RUNS_MAX = 5_000
@@ -67,24 +70,18 @@ class Live:
 
 
 def merged(rows: list[dict[str, Any]], unstored: Iterable[Seen]) -> list[dict[str, Any]]:
-    """The store's events of a run or task, in its order, and those it lacks, each once, in the
-    order of their time (a recorder's own always in the order of their numbers)."""
+    """The store's events, which come with their `position`, and those it lacks, each once, in the
+    store's own order: by time, a recorder's always by their numbers."""
     known: set[Key] = {key_of(row) for row in rows}
-    fresh = [seen for seen in unstored if seen.key not in known]
+    fresh = [(_order(seen), seen.fields) for seen in unstored if seen.key not in known]
     if not fresh:
         return rows
-    fresh.sort(key=lambda seen: (seen.at, seen.head.recorder, seen.head.seq))
-    found: list[dict[str, Any]] = []
-    at = 0
-    for row in rows:
-        while at < len(fresh) and _before(fresh[at], row):
-            found.append(fresh[at].fields)
-            at += 1
-        found.append(row)
-    return found + [seen.fields for seen in fresh[at:]]
+    fresh.sort(key=itemgetter(0))
+    if not rows or parse_position(rows[-1]["position"]) <= fresh[0][0]:
+        return rows + [fields for _, fields in fresh]
+    stored = ((parse_position(row["position"]), row) for row in rows)
+    return [fields for _, fields in merge(stored, fresh, key=itemgetter(0))]
 
 
-def _before(seen: Seen, row: dict[str, Any]) -> bool:
-    if seen.head.recorder == row["recorder"] and seen.head.agent == row["agent"]:
-        return seen.head.seq < int(row["seq"])
-    return seen.at < int(row["ts"])
+def _order(seen: Seen) -> tuple[int, str, int, str]:
+    return (seen.at, seen.head.recorder, seen.head.seq, seen.head.agent)

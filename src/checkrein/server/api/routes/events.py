@@ -30,8 +30,10 @@ async def list_events(
     limit: EventLimit = 200,
     after: FromQuery[str] = "",
 ) -> Response[list[dict[str, Any]]]:
-    """Events that fit all that is given, those of this moment included. `types` takes several,
-    separated by commas; times are nanoseconds since 1970."""
+    """Events that fit all that is given, in order of time: `limit` of those in the store, and when
+    these are all, those of this moment too. When there are more, the header Checkrein-Next holds
+    the `after` of the next page. `types` takes several, separated by commas; times are nanoseconds
+    since 1970."""
     wanted = Filter(types=words(types), agent=agent, room=room, run_id=run_id, task_id=task_id)
 
     def fits(seen: Seen) -> bool:
@@ -49,7 +51,7 @@ async def list_events(
     }  # fmt: skip
     rows = await history_rows(services, "events", parameters, incomplete)
     following = rows[-1].get("position") if len(rows) >= limit else None
-    found = rows if following is not None else merged(rows, unstored)[-limit:]
+    found = rows if following is not None else merged(rows, unstored)
     plain = [{k: v for k, v in row.items() if k != "position"} for row in found]
     return raw_answer(plain, incomplete, following)
 
