@@ -103,7 +103,7 @@ class Client:
                 self.close()
                 if fresh or attempt == 2 or method != "GET":
                     raise NotReachable(
-                        f"the connection to {self.place.url} broke: {error or type(error).__name__}"
+                        f"the connection to {self.place.url} broke: {error!r}"
                     ) from error
         self.incomplete = answer.headers.get("Checkrein-Incomplete", "")
         if answer.status >= 400:
@@ -128,19 +128,18 @@ class Client:
 
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
         parts = urlsplit(self.place.url)
-        kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(
-            parts.scheme
-        )
-        if kind is None or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ClientError(f"{self.place.url!r} is no address of a server (http://HOST:PORT)")
         try:
+            secure = parts.scheme == "https"
+            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
             connection = kind(parts.hostname, parts.port, timeout=timeout_s)
             connection.connect()
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise NotReachable(
-                f"nobody answers at {self.place.url} ({error}). Start a server with `checkrein up`, "
-                "or name another with --url or CHECKREIN_URL."
+                f"nobody answers at {self.place.url} ({error}). Start a server with "
+                "`checkrein up`, or name another with --url or CHECKREIN_URL."
             ) from error
         return connection
 

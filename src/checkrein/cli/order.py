@@ -67,7 +67,12 @@ def obeyed(state: dict[str, Any]) -> bool:
     """Every run did as told, and there was one. A halt counts only when somebody saw it."""
     runs = state["runs"]
     sure = state["verb"] != "halt" or all(run["confirmed"] for run in runs)
-    return bool(runs) and sure and all(run["obeyed_ms"] is not None for run in runs)
+    return bool(runs) and sure and all(_did(run) for run in runs)
+
+
+def _did(run: dict[str, Any]) -> bool:
+    outcome = run.get("outcome")
+    return outcome == "obeyed" if outcome else run["obeyed_ms"] is not None
 
 
 def order(

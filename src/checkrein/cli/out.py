@@ -43,7 +43,7 @@ def server_options(command: F) -> F:
 
 @contextmanager
 def asking(url: str, token: str) -> Iterator[Client]:
-    """A client for the block. Its errors end the program with 2 and one line that says what to do."""
+    """A client for the block. Its errors end the program with 2 and say what to do."""
     try:
         client = Client(find(url, token))
     except CannotFind as error:

@@ -19,6 +19,8 @@ from checkrein.bus.messages import (
     CommandRequest,
     CommandRun,
     CommandState,
+    LiveChanged,
+    LiveQuery,
     LiveRun,
     Query,
     RunRecord,
@@ -116,21 +118,39 @@ class FakeControl:
     bus: MemoryBus
     live: list[LiveRun] = field(default_factory=list)
     commands: list[CommandRequest] = field(default_factory=list)
+    states: dict[str, CommandState] = field(default_factory=dict)
     confirmed: str = "supervisor"
 
     async def start(self) -> None:
         await self.bus.subscribe(subjects.CONTROL_RUNS, self._runs)
         await self.bus.subscribe(subjects.CONTROL_COMMAND, self._command)
+        await self.bus.subscribe(subjects.CONTROL_COMMANDS, self._commands)
 
     async def _runs(self, message: Message) -> None:
-        await self.bus.respond(message, encode(self.live))
+        query = decode(message.data, LiveQuery)
+        found = sorted(self.live, key=lambda run: run.record.run_id)
+        if query.ids:
+            found = [run for run in found if run.record.run_id in query.ids]
+        else:
+            found = [run for run in found if run.record.run_id > query.after][: query.limit]
+        await self.bus.respond(message, encode(found))
+
+    async def _commands(self, message: Message) -> None:
+        query = decode(message.data, LiveQuery)
+        found = [s for s in self.states.values() if not query.ids or s.command_id in query.ids]
+        await self.bus.respond(message, encode(found[::-1][: query.limit]))
+
+    async def change(self, state: CommandState) -> None:
+        """Something became of a command."""
+        self.states[state.command_id] = state
+        changes = LiveChanged(commands=[state.command_id])
+        await self.bus.publish(subjects.LIVE_CHANGED, encode(changes))
 
     async def _command(self, message: Message) -> None:
         request = decode(message.data, CommandRequest)
         self.commands.append(request)
         state = self.state(request)
-        bucket = await self.bus.bucket(subjects.BUCKET_COMMANDS)
-        await bucket.put(request.command_id, encode(state))
+        self.states[state.command_id] = state
         await self.bus.respond(message, encode(state))
 
     def state(self, request: CommandRequest) -> CommandState:
@@ -142,7 +162,7 @@ class FakeControl:
                 CommandRun(
                     run_id=run.record.run_id, agent=run.record.agent, epoch=2, delivered_ms=1.5,
                     obeyed_ms=3.25 if self.confirmed else None, how={"fence": 1.0, "freeze": 3.25},
-                    confirmed=self.confirmed,
+                    confirmed=self.confirmed, outcome="obeyed" if self.confirmed else "",
                 )
                 for run in self.live
             ],

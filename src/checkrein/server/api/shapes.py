@@ -56,7 +56,7 @@ class RungLine(msgspec.Struct, frozen=True, kw_only=True):
 
 class CommandRunLine(msgspec.Struct, frozen=True, kw_only=True):
     """`how` lists the rungs in the order climbed; `confirmed` names who saw it, "" while nobody
-    has."""
+    has. `outcome` is "" while the order is open; only `obeyed` is success."""
 
     run_id: str
     agent: str
@@ -66,6 +66,7 @@ class CommandRunLine(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: str
     epoch: int = 0
     note: str = ""
+    outcome: str = ""
 
 
 class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +178,7 @@ def command_line(state: CommandState) -> CommandLine:
             CommandRunLine(
                 run_id=run.run_id, agent=run.agent, delivered_ms=run.delivered_ms,
                 obeyed_ms=run.obeyed_ms, confirmed=run.confirmed, epoch=run.epoch, note=run.note,
+                outcome=run.outcome,
                 how=[RungLine(rung=rung, ms=ms) for rung, ms in run.how.items()],
             )
             for run in state.runs

@@ -45,7 +45,7 @@ async def list_commands(
     services: NamedDependency[Services], limit: Limit = 100
 ) -> list[CommandLine]:
     """The commands given lately, newest first."""
-    return [command_line(state) for state in (await services.controls.commands())[:limit]]
+    return [command_line(state) for state in await services.controls.commands(limit)]
 
 
 @get(f"{API}/commands/{{command_id:str}}", operation_id="getCommand")

@@ -50,6 +50,17 @@ async def live_runs(services: Services, incomplete: list[str]) -> tuple[list[Liv
         return [], False
 
 
+async def live_run(
+    services: Services, run_id: str, incomplete: list[str]
+) -> tuple[LiveRun | None, bool]:
+    """The same for one run."""
+    try:
+        return await services.controls.run(run_id), True
+    except ControlAway:
+        incomplete.append("control does not answer: whether it can be halted is unknown")
+        return None, False
+
+
 async def history_rows(
     services: Services, name: str, parameters: dict[str, Any], incomplete: list[str]
 ) -> list[dict[str, Any]]:

@@ -66,7 +66,8 @@ async def get_content(
     rows = await services.history.rows("content", {"hash": digest})
     if not rows:
         raise NotThere(f"no text of hash {digest}", "It may be past its retention.")
-    return raw_answer(rows[0], [])
+    text = "".join(row["text"] for row in rows)
+    return raw_answer({"hash": digest, "text": text}, [])
 
 
 ROUTES = [list_events, get_content]

@@ -18,7 +18,7 @@ from checkrein.server.api.routes.common import (
     check_id,
     full_run_id,
     history_rows,
-    live_runs,
+    live_run,
     raw_answer,
     words,
 )
@@ -84,8 +84,7 @@ async def get_run(services: NamedDependency[Services], run_id: FromPath[str]) ->
     incomplete: list[str] = []
     rows = await history_rows(services, "run", {"run_id": found}, incomplete)
     summary = services.live.summary(found, rows[0] if rows else None, unstored)
-    live, answers = await live_runs(services, incomplete)
-    held = next((run for run in live if run.record.run_id == found), None)
+    held, answers = await live_run(services, found, incomplete)
     if summary is None and held is None:
         raise NotThere(f"no run {found}", "`checkrein ps` lists the runs.", "unknown_run")
     line = board.line(summary, held, services.world.now_ns(), answers)
