@@ -119,6 +119,7 @@ class FakeControl:
     live: list[LiveRun] = field(default_factory=list)
     commands: list[CommandRequest] = field(default_factory=list)
     states: dict[str, CommandState] = field(default_factory=dict)
+    asked_for: set[str] = field(default_factory=set)
     confirmed: str = "supervisor"
 
     async def start(self) -> None:
@@ -137,6 +138,7 @@ class FakeControl:
 
     async def _commands(self, message: Message) -> None:
         query = decode(message.data, LiveQuery)
+        self.asked_for.update(query.ids)
         found = [s for s in self.states.values() if not query.ids or s.command_id in query.ids]
         await self.bus.respond(message, encode(found[::-1][: query.limit]))
 

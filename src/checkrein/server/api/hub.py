@@ -97,9 +97,9 @@ class Watcher:
     async def chunks(self, beat_s: float = BEAT_S) -> AsyncIterator[bytes]:
         """What to send, as it comes; a comment every `beat_s` of silence; ends when closed."""
         while True:
-            if not self._frames and self._skipped:
-                self._say_skipped()
-            while self._frames:
+            while self._frames or self._skipped:
+                if not self._frames:
+                    self._say_skipped()
                 yield self._next_chunk()
             if self.closed:
                 return

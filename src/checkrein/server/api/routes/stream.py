@@ -15,7 +15,7 @@ from checkrein.server.api.problems import BadRequest, Unready
 from checkrein.server.api.routes.common import API, words
 from checkrein.server.api.services import Services
 
-_PLACE = re.compile(r"(\d{1,18}):(-?\d{1,9})")
+_PLACE = re.compile(r"([0-9]{1,18}):(-?[0-9]{1,9})")
 
 
 @get(f"{API}/stream", operation_id="stream", media_type="text/event-stream")
