@@ -84,10 +84,14 @@ def _store(status: dict[str, Any]) -> Iterator[Finding]:
     store = status["store"]
     if not store:
         return
-    parts = [f"{store['rows']:,} events" if "rows" in store else ""]
-    parts.append(f"{store['runs']:,} runs" if "runs" in store else "")
-    parts.append(words.size(store["bytes"]) if "bytes" in store else "")
-    yield Finding("ok", "store", ", ".join(part for part in parts if part))
+    runs, events = store.get("runs", 0), store.get("events", 0)
+    yield Finding("ok", "store", f"{events:,} events, {runs:,} runs, {words.size(store['bytes'])}")
+    archive = store.get("archive", {})
+    if archive.get("trouble"):
+        yield Finding("bad", "archive", f"cannot write: {archive['trouble']}")
+    for name, said in (("lost", "events are known to be missing"), ("refused", "were refused")):
+        if archive.get(name):
+            yield Finding("note", "archive", f"{archive[name]:,} {said} since it started")
     behind = status["stream_position"] - status["tail_position"]
     if behind > 0:
         yield Finding("note", "live view", f"{behind} messages behind the stream")

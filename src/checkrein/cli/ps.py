@@ -104,18 +104,14 @@ def _live(client: Client, filters: dict[str, str], everything: bool) -> None:
 
 
 def chosen(runs: list[dict[str, Any]], everything: bool) -> list[dict[str, Any]]:
-    """All live runs, and of the ended ones those of the last hour, at most ENDED_SHOWN_MAX."""
+    """All live runs, and of the ended ones those of the last hour, at most ENDED_SHOWN_MAX; when
+    that leaves nothing, the latest."""
     if everything:
         return runs
-    ended = 0
-    shown = []
-    for run in runs:
-        if not run["live"]:
-            if ended >= ENDED_SHOWN_MAX or (run["last_event_age_s"] or 0) > ENDED_SHOWN_S:
-                continue
-            ended += 1
-        shown.append(run)
-    return sorted(shown, key=lambda run: not run["live"])
+    live = [run for run in runs if run["live"]]
+    ended = [run for run in runs if not run["live"]]
+    late = [run for run in ended if (run["last_event_age_s"] or 0) <= ENDED_SHOWN_S]
+    return live + (late if live or late else ended)[:ENDED_SHOWN_MAX]
 
 
 def rows_of(runs: list[dict[str, Any]]) -> list[list[Cell]]:

@@ -95,10 +95,17 @@ class Plan:
                 tick()
 
     def events(self) -> Iterator[Base]:
-        """Everything, in order; what is over the limit of an event is cut, and says so."""
+        """Everything, in order; what is over the limit of an event is cut, and says so. Each run
+        has a recorder of its own, as it had when it ran."""
         for path in self.files:
+            numbers: dict[str, tuple[int, int]] = {}
             for event in self._read(path, None):
-                yield _fitted(event)
+                which, seq = numbers.get(event.run_id, (len(numbers) + 1, 0))
+                numbers[event.run_id] = (which, seq + 1)
+                own = msgspec.structs.replace(
+                    event, recorder=f"{event.recorder}.{which}", seq=seq + 1
+                )
+                yield _fitted(own)
 
     def _read(self, path: Path, rejected: Callable[[int, str], None] | None) -> Iterator[Base]:
         from checkrein.detect.recorded import events_of, lines_of
@@ -220,12 +227,11 @@ async def _senders(client: Client, agents: list[str]) -> AsyncIterator[dict[str,
 
 async def _until_stored(senders: set[Any]) -> None:
     deadline = time.monotonic() + STORED_WAIT_S
-    lanes = sum(sender.lanes for sender in senders)
     while time.monotonic() < deadline:
-        done = 0
+        waiting = 0
         for sender in senders:
-            done += await sender.stored()
-        if done >= lanes:
+            waiting += await sender.unstored()
+        if not waiting:
             return
         await asyncio.sleep(0.1)
     out.warn(f"sent, but after {STORED_WAIT_S:.0f} s the store has not confirmed everything")

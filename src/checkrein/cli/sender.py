@@ -24,7 +24,8 @@ ENVELOPE_BYTES_MAX = 512 * 1024
 BUFFERED_EVENTS_MAX = 4_000
 BUFFERED_BYTES_MAX = 16 * 1024 * 1024
 ATTEMPTS_MAX = 10
-STORED_ASK_S = 1.0
+STORED_ASK_S = 2.0
+ASKED_AT_ONCE_MAX = 32
 
 Lane = tuple[str, str, int]
 
@@ -44,6 +45,7 @@ class Sender:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._lanes: dict[Lane, _Waiting] = {}
+        self._ends: dict[tuple[str, str], dict[int, int]] = {}
         self._events = 0
         self._bytes = 0
         self.sent = 0
@@ -79,6 +81,7 @@ class Sender:
             )  # fmt: skip
             await self._append(subjects.events(agent, partition), envelope)
             waiting.prev, waiting.chain = part[-1][0], chain
+            self._ends.setdefault((agent, recorder), {})[partition] = waiting.prev
             del waiting.events[: len(part)]
             self.sent += len(part)
 
@@ -92,19 +95,21 @@ class Sender:
                     raise
                 await asyncio.sleep(0.2 * attempt)
 
-    async def stored(self) -> int:
-        """How many of the sent lanes the store has to their end."""
-        done = 0
-        told: dict[tuple[str, str], dict[int, int]] = {}
-        for (recorder, agent, partition), waiting in self._lanes.items():
-            if (recorder, agent) not in told:
-                told[(recorder, agent)] = await self._ask(agent, recorder)
-            done += told[(recorder, agent)].get(partition, 0) >= waiting.prev
-        return done
+    async def unstored(self) -> int:
+        """How many of the recorders the store does not have to their end yet."""
+        limit = asyncio.Semaphore(ASKED_AT_ONCE_MAX)
 
-    @property
-    def lanes(self) -> int:
-        return len(self._lanes)
+        async def check(agent: str, recorder: str) -> None:
+            async with limit:
+                upto = await self._ask(agent, recorder)
+            wanted = self._ends[(agent, recorder)]
+            if all(upto.get(partition, 0) >= seq for partition, seq in wanted.items()):
+                del self._ends[(agent, recorder)]
+
+        async with asyncio.TaskGroup() as group:
+            for agent, recorder in list(self._ends):
+                group.create_task(check(agent, recorder))
+        return len(self._ends)
 
     async def _ask(self, agent: str, recorder: str) -> dict[int, int]:
         subject = subjects.stored_ask(agent, recorder)

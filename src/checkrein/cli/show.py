@@ -79,7 +79,7 @@ def _halt(line: dict[str, Any]) -> str:
 
 def _waterfall(events: list[dict[str, Any]]) -> None:
     rows = trace.rows_of(events)
-    whole = max((row.end or row.start for row in rows), default=0)
+    whole = trace.span_ns(events)
     for row in rows:
         took = words.duration((row.end - row.start) / 1e9) if row.end is not None else ""
         kind = clean("  " * row.depth + row.kind, 18)

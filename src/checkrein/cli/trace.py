@@ -57,6 +57,12 @@ def rows_of(events: list[Fields]) -> list[Row]:
     return [entry if isinstance(entry, Row) else _row(entry, begin) for _, entry in plan]
 
 
+def span_ns(events: list[Fields]) -> int:
+    """How long the run itself lasted; what roles say of it later does not count."""
+    own = [event["ts"] for event in events if not event["recorder"].startswith("role:")]
+    return max(own) - min(event["ts"] for event in events) if own else 0
+
+
 def _learn(call: _Call, event: Fields) -> None:
     call.name = call.name or str(event.get("tool") or event.get("model") or "")
     if event["type"] == "tool.arguments":
