@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from checkrein.cli.describe import describe, short
+from checkrein.cli.describe import describe, short, took
 from checkrein.cli.out import CALM, CAUTION
 
 Fields = dict[str, Any]
@@ -81,6 +81,8 @@ def _row(call: _Call, begin: int) -> Row:
     duration = call.end.get("duration_ns") or call.end["ts"] - call.began
     text, style = describe(call.end)
     text = text.removeprefix(call.name).strip()
+    if took(call.end):
+        text = text.replace(took(call.end), "", 1).strip()  # it has a column of its own
     arrow = f"  → {text}" if text else ""
     if call.kind == "model":
         arrow = f"  {text}"
