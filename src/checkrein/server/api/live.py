@@ -44,6 +44,9 @@ class Live:
         while len(self._whole) > self._runs_max:
             self._whole.popitem(last=False)
 
+    def is_whole(self, run_id: str) -> bool:
+        return run_id in self._whole
+
     def whole(self) -> list[RunSummary]:
         return list(self._whole.values())
 

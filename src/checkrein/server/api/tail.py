@@ -164,7 +164,7 @@ class Tail:
     def of_task(self, task_id: str) -> list[Seen]:
         return list(self._tasks.get(task_id, {}).values())
 
-    def run_ids(self, prefix: str) -> list[str]:
+    def run_ids(self, prefix: str = "") -> list[str]:
         return [run_id for run_id in self._runs if run_id.startswith(prefix)]
 
     def where(self, wanted: Callable[[Seen], bool]) -> list[Seen]:

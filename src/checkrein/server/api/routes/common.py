@@ -76,18 +76,20 @@ async def summaries(
     services: Services, filters: dict[str, Any], limit: int, incomplete: list[str]
 ) -> dict[str, RunSummary]:
     """The latest runs by id: stored ones, and those that came by."""
-    unstored: dict[str, list[Any]] = {}
-    for seen in services.tail.where(lambda _: True):
-        unstored.setdefault(seen.head.run_id, []).append(seen)
+    begun = {
+        run_id: services.tail.of_run(run_id)
+        for run_id in services.tail.run_ids()
+        if not services.live.is_whole(run_id)
+    }  # taken before the store is asked, so that nothing falls in between
     whole = {summary.run_id for summary in services.live.whole()}
     rows = await history_rows(services, "runs", {**filters, "limit": limit}, incomplete)
     by_id = {row["run_id"]: row for row in rows}
     found: dict[str, RunSummary] = {}
-    for run_id in by_id.keys() | unstored.keys() | whole:
+    for run_id in by_id.keys() | begun.keys() | whole:
         row = by_id.get(run_id)
         if row is None and run_id not in whole and not incomplete:
             row = await _row_of(services, run_id)
-        summary = services.live.summary(run_id, row, unstored.get(run_id, ()))
+        summary = services.live.summary(run_id, row, begun.get(run_id, ()))
         if summary is not None:
             found[run_id] = summary
     return found
