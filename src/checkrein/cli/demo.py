@@ -1,6 +1,7 @@
 """`checkrein demo`: everything on one machine, with agents that misbehave."""
 
-import inspect
+import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -29,23 +31,25 @@ LOG_LINES_SHOWN = 20
 )  # fmt: skip
 @click.option("--http", default="", help="HOST:PORT to listen on; default: 4400, or a free port.")
 @click.option("--exit-when-done", is_flag=True, help="Stop when the story is told.")
-def demo(data: Path | None, http: str, exit_when_done: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The story as JSON, one line a happening.")
+def demo(data: Path | None, http: str, exit_when_done: bool, as_json: bool) -> None:
     """Start everything, with real agents that misbehave in different ways, and show what is caught.
 
     Then it keeps running, so that you can try commands from another terminal; Ctrl-C stops it.
+    Ends with 1 if an agent was not caught.
     """
     from checkrein.server.demo import story
+
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    caught = True
 
     with _folder(data) as folder, _up(folder, http or _address()) as url:
         token = (folder / "operator.token").read_text().strip()
         try:
-            told = story.play(url, token, folder, exit_when_done)
-            if inspect.iscoroutine(told):
-                import asyncio
-
-                asyncio.run(told)
+            caught = asyncio.run(story.play(url, token, folder, exit_when_done, as_json))
         except KeyboardInterrupt:
-            out.say()
+            out.warn("stopping")
+    sys.exit(0 if caught else 1)
 
 
 @contextmanager
@@ -60,12 +64,15 @@ def _folder(data: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _up(data: Path, http: str) -> Iterator[str]:
-    """`checkrein up` as a child, until the block is left."""
+    """`checkrein up` as a child, until the block is left; it does not outlive us."""
+    from checkrein.supervise.proc import die_with_parent
+
     log = data / "up.log"
     with log.open("w") as file:
         process = subprocess.Popen(  # noqa: S603 # ourselves
             [sys.executable, "-m", "checkrein", "up", "--data", str(data), "--http", http],
             stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )  # fmt: skip
     url = f"http://{http}"
     try:
