@@ -16,10 +16,11 @@ from checkrein.cli.out import ALARM, CALM, CAUTION, PLAIN, Cell
 
 STYLES = {"ok": PLAIN, "note": CAUTION, "bad": ALARM}
 LEVELS = {
-    "L0": "recorded only: it can be asked to stop, nothing outside can make it",
-    "L1": "stops at its own boundary, by the SDK in its process",
-    "L2": "supervised: its process tree can be frozen and killed from outside",
-    "L3": "supervised and fenced at the gateway",
+    "L0": "watched and stopped, but free on the network: what goes round the SDK is not seen",
+    "L1": "its credentials work at the gateway only",
+    "L2": "own user, file and network rules by the kernel, no raw sockets",
+    "L3": "no network but the gateway",
+    "L4": "a virtual machine of its own",
 }
 NOT_COVERED = (
     "There is no gateway in this version: model and tool calls are refused in the agent's process "

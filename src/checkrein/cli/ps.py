@@ -37,7 +37,7 @@ def ps(
 
     STATUS is of running, waiting_model, waiting_tool, waiting_human, paused, escalated, completed,
     failed, halted, lost, stuck and unfinished. HALT is what a probe outside the agent has shown,
-    with the protection really reached (L0 to L3).
+    with how far the agent is fenced in (L0: watched and stopped, but free on the network).
     """
     filters = {"agent": agent, "room": room, "status": status}
     with out.asking(url, token) as client:

@@ -95,9 +95,9 @@ def _waterfall(events: list[dict[str, Any]]) -> None:
 
 
 def _commands(events: list[dict[str, Any]]) -> None:
-    """The rungs of every receipt, each on a line."""
-    receipts = [event for event in events if event["type"] == "receipt"]
-    for event in receipts:
+    """The rungs of each command's latest receipt, each on a line."""
+    latest = {event["command_id"]: event for event in events if event["type"] == "receipt"}
+    for event in latest.values():
         out.say()
         seen = event.get("confirmed") or ""
         sure = Cell(f"confirmed by {clean(seen, 40)}") if seen else Cell("NOT CONFIRMED", CAUTION)

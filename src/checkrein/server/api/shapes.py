@@ -19,8 +19,8 @@ ENDED: frozenset[str] = frozenset(("completed", "failed", "halted", "lost", "unf
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     """One run on the board. `usd` is null while no price is known. `can_halt`: the last probe was
-    answered outside the agent; `can_halt_why` says it in words. `level` is the protection really
-    reached, L0 to L3, "" when nobody holds the run."""
+    answered outside the agent; `can_halt_why` says it in words. `level` is how far the agent is
+    fenced in, really reached, L0 to L4, "" when nobody holds the run."""
 
     run_id: str
     agent: str
