@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import within
-from tests.store.sample import event, whole_run
 
 from checkrein.bus import subjects
 from checkrein.bus.memory import MemoryServer
@@ -19,6 +17,8 @@ from checkrein.server import archive, archive_lanes
 from checkrein.server.context import RoleContext
 from checkrein.store import MemoryStore, Row, StoreError, StoreFull
 from checkrein.world import REAL
+from tests.conftest import within
+from tests.store.sample import event, whole_run
 
 
 class Failing(MemoryStore):

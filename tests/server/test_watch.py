@@ -8,8 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.detect.loops import Made
-from tests.detect.made import Run
 
 from checkrein.bus import subjects
 from checkrein.bus.memory import MemoryBus, MemoryServer
@@ -21,6 +19,8 @@ from checkrein.events.types import Base, Incident, Signal
 from checkrein.server.context import RoleContext
 from checkrein.server.watch import STATE_FILE, Watch
 from checkrein.world import REAL
+from tests.detect.loops import Made
+from tests.detect.made import Run
 
 TORN = b"no envelope"
 LONG = "a long answer that is always the same, so that nothing new comes of asking again at all"

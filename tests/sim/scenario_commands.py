@@ -12,11 +12,10 @@ and, once the faults have stopped:
     every run is in the state that is wanted of it, and every command has come to its end.
 """
 
-from tests.control.rig import Faults, Holder, Rig
-
 from checkrein.bus.messages import LiveQuery
 from checkrein.bus.orders import AFTER_HALT, STATE_VERBS
 from checkrein.control.types import Limits
+from tests.control.rig import Faults, Holder, Rig
 
 STORY_S = 40.0
 CALM_S = 30.0

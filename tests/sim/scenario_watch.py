@@ -11,8 +11,6 @@ from itertools import pairwise
 from random import Random
 
 import msgspec
-from tests.detect.loops import LOOPS, NOT_LOOPS, Made
-from tests.detect.made import SECOND_NS, START_NS, Run
 
 from checkrein.bus import subjects
 from checkrein.bus.types import Message
@@ -31,6 +29,8 @@ from checkrein.events.envelope import (
 )
 from checkrein.events.types import Base, RunEnd, Signal
 from checkrein.policy.pact import load
+from tests.detect.loops import LOOPS, NOT_LOOPS, Made
+from tests.detect.made import SECOND_NS, START_NS, Run
 
 PACT = load(
     "pact: sim\nbudgets: {tool_calls: 12, wall: 10m}\n"

@@ -1,6 +1,7 @@
 """A few stories on every change; `make sim` plays thousands."""
 
 import pytest
+
 from tests.sim.scenario_commands import run
 
 

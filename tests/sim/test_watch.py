@@ -1,6 +1,7 @@
 """A few stories of `scenario_watch` with every test run; `make sim` plays thousands."""
 
 import pytest
+
 from tests.sim.scenario_watch import run
 
 

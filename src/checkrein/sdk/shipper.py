@@ -205,7 +205,8 @@ class Shipper:
             if not load.confirming and core.cursor() != load.confirmed:
                 load.confirming = True
                 self._start(group, self._confirm(load))
-        if now_ns >= load.owner_at_ns:
+        ends = (load.drained and core.all_safe) if load.dead else reader.closed_by_writer
+        if ends or now_ns >= load.owner_at_ns:
             load.owner_at_ns = now_ns + OWNER_NS
             self._see_whether_ended(load, group)
 
