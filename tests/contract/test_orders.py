@@ -201,9 +201,7 @@ def test_after_a_halt_nothing_but_questions(world: SimWorld, inbox: Inbox) -> No
         assert give(inbox, world, verb, epoch) == "obeyed"
 
 
-def test_a_second_halt_is_heard_and_the_same_one_is_a_repeat(
-    world: SimWorld, inbox: Inbox
-) -> None:
+def test_a_second_halt_is_heard_and_the_same_one_is_a_repeat(world: SimWorld, inbox: Inbox) -> None:
     assert give(inbox, world, "halt", 5, command_id="c") == "obeyed"
     assert give(inbox, world, "halt", 9, command_id="c") == REPLAY
     assert inbox.epoch("r1") == 9
