@@ -145,11 +145,22 @@ class Receipts:
         """Lines of runs that never came back after a restart of control."""
         book = self._book
         for run_id, lines in list(book.orphans.items()):
-            if all(line.command.ms_since(book.now) > ORPHAN_MS_MAX for line in lines):
-                for line in book.orphans.pop(run_id):
-                    if line.session:
-                        book.out.append(Save("level", f"{line.session}.{run_id}"))
-                    self.close(line, "ended", "the run was gone when control came back")
+            waiting = [line for line in lines if not self._given_up(line)]
+            if waiting:
+                book.orphans[run_id] = waiting
+                continue
+            del book.orphans[run_id]
+            for session in {line.session for line in lines} - {""}:
+                book.out.append(Save("level", f"{session}.{run_id}"))
+
+    def _given_up(self, line: Line) -> bool:
+        since_ms = line.command.ms_since(self._book.now)
+        if line.command.verb not in STATE_VERBS:
+            if since_ms > self._book.limits.act_life_s * 1e3:
+                self.close(line, "failed", "its run was gone when control came back")
+        elif since_ms > ORPHAN_MS_MAX:
+            self.close(line, "ended", "the run was gone when control came back")
+        return not line.open
 
     def ended(self, run: Run, status: str) -> None:
         """The run is over, and with it everything asked of it. A halt has then reached its aim;

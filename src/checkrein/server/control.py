@@ -221,18 +221,27 @@ class Edge:
 
     async def _reserve(self) -> None:
         """Keeps what is on record ahead of the epochs and the times in use."""
-        recorded = 0
+        recorded = self.control.generation_wanted
         while True:
             await self._world.sleep(RECORD_EVERY_S)
             wanted = self.control.generation_wanted
             try:
                 await self._records.put("clock", encode(self.control.clock_wanted))
                 if recorded < wanted:
-                    await self._records.put("generation", encode(wanted))
+                    await self._take(wanted)
                     recorded = wanted
-                    self.control.reserved(wanted)
             except BusError as error:
                 _log.warning("control could not record its epochs and clock: %s", error)
+
+    async def _take(self, generation: int) -> None:
+        """One more generation, unless another control has taken it (then ours must end with its
+        epochs)."""
+        entry = await self._records.get("generation")
+        if entry is not None and entry.value and decode(entry.value, int) < generation:
+            await self._records.update("generation", encode(generation), entry.revision)
+            self.control.reserved(generation)
+        else:
+            _log.error("another control has started on this bus: stop one of them")
 
     async def _on_command(self, message: Message) -> None:
         try:
