@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -197,9 +198,13 @@ class _Service:
                 hold(record.run_id, held.pid, leaf=self.leaf, alone=True), without=self.helpers
             )
             unit = supervisor.take(tree, record, self.options.argv)
-            if not self._release(held, supervisor, unit):
+            try:
+                self._release(held, supervisor)
+            except launch.CannotStart as error:
+                self._say(str(error), True)
                 await supervisor.finished(unit)
-                return (unit.exit or Exit()).shell_code
+                self._remember(supervisor, ended=True)
+                return error.exit_code
         self._remember(supervisor, main=tree.main, main_started=tree.started)
         self._listen(supervisor, unit)
         exited = await supervisor.finished(unit)
@@ -207,17 +212,13 @@ class _Service:
         self._last_line(unit)
         return exited.shell_code
 
-    def _release(self, held: "launch.Held", supervisor: Supervisor, unit: Unit) -> bool:
-        """The program begins. False: it could not be executed, which has been said."""
+    def _release(self, held: "launch.Held", supervisor: Supervisor) -> None:
+        """The program begins. Raises CannotStart."""
         options = self.options
         environment = agent_environment(options, self.place, self.manifest)
         lost = self._lost_contact(supervisor)
-        try:
-            held.release(launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost]))
-        except launch.CannotStart as error:
-            self._say(str(error), True)
-            return False
-        return True
+        self._remember(supervisor, lost_contact=lost)
+        held.release(launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost]))
 
     def _adopt(self) -> Tree | None:
         """The tree that a killed supervisor left: the front is its parent now."""
@@ -419,7 +420,7 @@ def _task_of(environ: Mapping[str, str]) -> str:
     return environ.get("CHECKREIN_TASK_ID", "") or (parent[1] if len(parent) == 4 else "")
 
 
-def _terminal_modes(terminal: int) -> "list[object] | None":
+def _terminal_modes(terminal: int) -> list[Any] | None:
     if terminal < 0:
         return None
     with suppress(termios.error):

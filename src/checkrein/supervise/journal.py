@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from checkrein.bus.messages import RunRecord
 from checkrein.events.types import Base, RunEnd, RunStart, Status
-from checkrein.sdk.recorder import Place, Recorder
+from checkrein.sdk.place import Place
+from checkrein.sdk.recorder import Recorder
 from checkrein.supervise.outcome import Ending, Exit
 from checkrein.world import World
 

@@ -137,7 +137,8 @@ async def read_frame(reader: asyncio.StreamReader) -> FromAgent:
     size = int.from_bytes(await reader.readexactly(4), "big")
     if size > FRAME_BYTES_MAX:
         raise ValueError(f"a frame of {size} bytes, more than {FRAME_BYTES_MAX}")
-    return _DECODER.decode(await reader.readexactly(size))
+    message: FromAgent = _DECODER.decode(await reader.readexactly(size))
+    return message
 
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:

@@ -123,7 +123,8 @@ class Looking:
         rows = proc.table()
         now_ns = self._world.monotonic_ns()
         for unit, looked in list(self._killing.items()):
-            left = _safely(unit, lambda unit=unit: unit.tree.survivors(rows), [])  # type: ignore[misc] # bound at once
+            nobody: list[int] = []
+            left = _safely(unit, lambda unit=unit: unit.tree.survivors(rows), nobody)  # type: ignore[misc] # bound at once
             if left and looked.until_ns > now_ns:
                 if looked.again_ns <= now_ns:
                     looked.again_ns = now_ns + KILL_AGAIN_MS * 1_000_000

@@ -69,7 +69,7 @@ def _post(url: str, token: str, body: bytes, timeout_s: float) -> tuple[int, byt
         return answer.status, answer.read(GRANT_BYTES_MAX)
     except (OSError, http.client.HTTPException) as error:
         raise ServerUnreachable(
-            f"nobody answers at {url}: {error or type(error).__name__}"
+            f"nobody answers at {url}: {str(error) or type(error).__name__}"
         ) from error
     finally:
         connection.close()

@@ -156,7 +156,7 @@ class _Work:
             size = int.from_bytes(self._heard[:4], "big")
             if len(self._heard) < 4 + size:
                 break
-            word = _DECODER.decode(self._heard[4 : 4 + size])
+            word: Stop | Use = _DECODER.decode(self._heard[4 : 4 + size])
             self._heard = self._heard[4 + size :]
             match word:
                 case Use(grant):
