@@ -108,7 +108,9 @@ class Control:
     async def _registered(self, message: Message) -> None:
         registration = decode(message.data, Registration)
         self.runs.update({run.run_id: run for run in registration.runs})
-        mine = [self.standing[run.run_id] for run in registration.runs if run.run_id in self.standing]
+        mine = [
+            self.standing[run.run_id] for run in registration.runs if run.run_id in self.standing
+        ]
         await self.bus.respond(message, encode(Registered(orders=mine)))
         self.news.set()
 

@@ -26,7 +26,7 @@ from checkrein.supervise.journal import Journal, RingRecording, host_name
 from checkrein.supervise.leftovers import Leftovers, is_empty
 from checkrein.supervise.link import Link
 from checkrein.supervise.local import LocalServer
-from checkrein.supervise.outcome import Ending, Exit
+from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, ending
 from checkrein.supervise.place import Manifest, Place
 from checkrein.supervise.session import ServerUnreachable, ask
 from checkrein.supervise.shipping import Shipping
@@ -128,6 +128,7 @@ class _Service:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         launch.allow_many_files()
         self.place.take()
+        os.set_blocking(self.words, False)
         self.leftovers = Leftovers(self.options.environ, self.place)
         self.shipping = Shipping(self.world, [self.place.recorders, *self.leftovers.folders])
         self.shipping.start()
@@ -188,9 +189,7 @@ class _Service:
         if held is None:
             tree = self._adopt()
             if tree is None:
-                journal.ended(record, 0, Ending("lost", "it ended while no supervisor was there"),
-                              Exit())  # fmt: skip
-                return 1
+                return await self._close_books(supervisor, journal)
             unit = supervisor.take(tree, record, self.options.argv, again=True)
             tree.thaw()
         else:
@@ -220,6 +219,32 @@ class _Service:
         self._remember(supervisor, lost_contact=lost)
         held.release(launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost]))
 
+    async def _close_books(self, supervisor: Supervisor, journal: Journal) -> int:
+        """The program ended while no supervisor was there: with it, if its pact says so. Whoever is
+        left of it is stopped, and its run gets its end."""
+        manifest = self.manifest
+        self._hear_front(supervisor)
+        exited = supervisor.told_exits.get(manifest.main, UNKNOWN_EXIT)
+        self.helpers.add(os.getpid())
+        left = Tree(
+            manifest.run.run_id, manifest.main, -1, self.leaf, (self.front_pid, os.getpid()),
+            self.helpers, alone=True, exited=True,
+        )  # fmt: skip
+        until_ns = self.world.monotonic_ns() + self.options.limits.kill_ms * 1_000_000
+        while left.survivors() and self.world.monotonic_ns() < until_ns:
+            left.kill()
+            await self.world.sleep(0.01)
+        left.close()
+        reason = ""
+        if manifest.lost_contact == "halt" and exited.signal == signal.SIGKILL:
+            reason = "its supervisor was killed, and its pact says lost_contact: halt"
+        end = ending(exited, halted=reason, ended_by_code=False, named=False)
+        journal.ended(manifest.run, 0, end, exited)
+        self._remember(supervisor, ended=True)
+        if reason:
+            self._say(f"halted: {reason}", True)
+        return exited.shell_code
+
     def _adopt(self) -> Tree | None:
         """The tree that a killed supervisor left: the front is its parent now."""
         now = proc.look(self.manifest.main) if self.manifest.main else None
@@ -248,7 +273,6 @@ class _Service:
             loop.add_signal_handler(number, supervisor.forward, unit, number)
         loop.add_signal_handler(signal.SIGCHLD, self._child_changed, unit)
         loop.add_signal_handler(signal.SIGCONT, self._continue, unit)
-        os.set_blocking(self.words, False)
         loop.add_reader(self.words, self._hear_front, supervisor)
 
     def _child_changed(self, unit: Unit) -> None:
@@ -281,12 +305,14 @@ class _Service:
         except BlockingIOError:
             return
         if not data:
-            asyncio.get_running_loop().remove_reader(self.words)
+            with suppress(ValueError):
+                asyncio.get_running_loop().remove_reader(self.words)
             self._say("the process that was started was killed; the run goes on, supervised", True)
             return
         for line in data.decode().splitlines():
             pid, code, number = (int(word) for word in line.split())
-            supervisor.told_exit(pid, Exit(code=code if code >= 0 else None, signal=number))
+            exited = Exit(code=code if code >= 0 else None, signal=number)
+            supervisor.told_exits[pid] = exited
 
     def _give_back_terminal(self) -> None:
         if self.terminal < 0:

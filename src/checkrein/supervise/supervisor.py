@@ -67,7 +67,8 @@ class Supervisor:
         self._reaps = reaps
         self._unit_of_run: dict[str, Unit] = {}
         self._finished: dict[Unit, asyncio.Event] = {}
-        self._told_exits: dict[int, Exit] = {}
+        self.told_exits: dict[int, Exit] = {}
+        """How processes ended whose parent is not this one, by pid: told by the front."""
         self._wake_at: dict[Unit, asyncio.TimerHandle] = {}
         self._looking = Looking(world, self._answered, self._reap)
         self._tasks: asyncio.TaskGroup | None = None
@@ -290,17 +291,13 @@ class Supervisor:
         if self._tasks is not None:
             self._tasks.create_task(self._see_off(unit))
 
-    def told_exit(self, pid: int, exited: Exit) -> None:
-        """How a process ended whose parent is not this one."""
-        self._told_exits[pid] = exited
-
     async def _see_off(self, unit: Unit) -> None:
         """Its last words are read, and whoever outlived it ends, too."""
         main = unit.tree.main
         await self._until(lambda: not unit.peers, LAST_WORDS_MS)
         if unit.exit == UNKNOWN_EXIT:
-            await self._until(lambda: main in self._told_exits, LAST_WORDS_MS)
-            unit.exit = self._told_exits.pop(main, UNKNOWN_EXIT)
+            await self._until(lambda: main in self.told_exits, LAST_WORDS_MS)
+            unit.exit = self.told_exits.pop(main, UNKNOWN_EXIT)
         if not unit.ladder.halting:
             await self._until(lambda: unit.ladder.halting or not unit.tree.survivors(), GRACE_MS)
         if unit.ladder.halting:  # then the ladder kills what is left
