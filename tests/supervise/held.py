@@ -20,7 +20,9 @@ def until(true: Callable[[], object], seconds: float = 10.0, what: str = "") -> 
 
 
 @contextmanager
-def python(code: str, *args: str, method: str = "strongest") -> Iterator[Tree]:
+def python(
+    code: str, *args: str, method: str = "strongest", environment: dict[str, str] | None = None
+) -> Iterator[Tree]:
     """Python running `code` under control. The test process is the subreaper."""
     proc.become_subreaper()
     unit = f"test{os.getpid()}-{time.monotonic_ns()}"
@@ -28,8 +30,8 @@ def python(code: str, *args: str, method: str = "strongest") -> Iterator[Tree]:
     held = fork_held(leaf)
     tree = hold(unit, held.pid, leaf=leaf)
     try:
-        environment = {**os.environ, MARKER: unit}
-        held.release(Go([sys.executable, "-c", code, *args], environment))
+        full = {**os.environ, **(environment or {}), MARKER: unit}
+        held.release(Go([sys.executable, "-c", code, *args], full))
         yield tree
     finally:
         tree.kill()

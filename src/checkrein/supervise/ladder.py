@@ -279,17 +279,18 @@ class Ladder:
         if halt.marked:
             return []
         halt.marked = True
-        first = halt.orders[0]
-        named = {run_id for order in halt.orders for run_id in order.runs()}
-        acts: list[Act] = []
-        for run_id in sorted(self._live()):
-            reason = first.ordered.reason
-            if halt.park:
-                reason = f"parked: paused for longer than its lease ({reason})"
-            elif run_id not in named:
-                reason = f"shares its process with a halted run ({reason})"
-            acts.append(Mark(run_id, "halted", reason))
-        return acts
+        return [
+            Mark(run_id, "halted", self._reason(halt, run_id)) for run_id in sorted(self._live())
+        ]
+
+    def _reason(self, halt: _Halt, run_id: str) -> str:
+        named = next((order for order in halt.orders if run_id in order.runs()), None)
+        reason = (named or halt.orders[0]).ordered.reason
+        if halt.park:
+            return f"parked: paused for longer than its lease ({reason})"
+        if named is None and run_id not in halt.asked:
+            return f"shares its process with a halted run ({reason})"
+        return reason
 
     def _phase(self, now_ns: int, halt: _Halt, phase: Phase, ms: int) -> list[Act]:
         halt.phase = phase
@@ -529,8 +530,8 @@ class Ladder:
         if halt.park:
             command_id, epoch, arguments["park"] = f"{command_id}:park", 0, True
         return Tell(
-            command_id, "halt", run_id, epoch or self.runs[run_id].epoch + 1, ordered.reason,
-            ordered.issued_by, arguments,
+            command_id, "halt", run_id, epoch or self.runs[run_id].epoch + 1,
+            self._reason(halt, run_id), ordered.issued_by, arguments,
         )  # fmt: skip
 
     def _report_all(
