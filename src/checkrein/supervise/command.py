@@ -191,12 +191,14 @@ class _Service:
             if tree is None:
                 return await self._close_books(supervisor, journal)
             unit = supervisor.take(tree, record, self.options.argv, again=True)
+            self._listen(supervisor, unit)
             tree.thaw()
         else:
             tree = replace(
                 hold(record.run_id, held.pid, leaf=self.leaf, alone=True), without=self.helpers
             )
             unit = supervisor.take(tree, record, self.options.argv)
+            self._listen(supervisor, unit)
             try:
                 self._release(held, supervisor)
             except launch.CannotStart as error:
@@ -205,7 +207,6 @@ class _Service:
                 self._remember(supervisor, ended=True)
                 return error.exit_code
         self._remember(supervisor, main=tree.main, main_started=tree.started)
-        self._listen(supervisor, unit)
         exited = await supervisor.finished(unit)
         self._remember(supervisor, ended=True)
         self._last_line(unit)
@@ -271,8 +272,9 @@ class _Service:
         loop = asyncio.get_running_loop()
         for number in PASSED_ON:
             loop.add_signal_handler(number, supervisor.forward, unit, number)
-        loop.add_signal_handler(signal.SIGCHLD, self._child_changed, unit)
         loop.add_signal_handler(signal.SIGCONT, self._continue, unit)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, front.PASSED_ON)
+        loop.add_signal_handler(signal.SIGCHLD, self._child_changed, unit)
         loop.add_reader(self.words, self._hear_front, supervisor)
 
     def _child_changed(self, unit: Unit) -> None:

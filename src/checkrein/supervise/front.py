@@ -66,6 +66,8 @@ class _Front:
         read, self._words = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        # Held back until the supervisor can pass them on: a default action would end it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -80,8 +82,9 @@ class _Front:
                     sys.stdout.flush()
                     sys.stderr.flush()
                 os._exit(code)
-        os.close(read)
         self._supervisor = pid
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(read)
         for word in self._orphans_ended.values():
             self._say(word)
 

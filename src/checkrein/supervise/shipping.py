@@ -184,6 +184,9 @@ class _Work:
                 continue
             try:
                 await self._ship(bus, grant)
+            except Exception:
+                _log.exception("shipping failed; beginning again from what is on disk")
+                await self._wait(RETRY_S)
             finally:
                 await bus.close()
 

@@ -217,8 +217,13 @@ class Supervisor:
     # -- what the ladders want -----------------------------------------------------------------
 
     def _apply(self, unit: Unit, acts: list[h.Act]) -> None:
+        captured = any(isinstance(act, h.Capture) for act in acts)
         for act in acts:
             try:
+                if isinstance(act, h.Mark):
+                    # What is captured is recorded with the status, in one event.
+                    self._mark(unit, act, silent=captured and act.run_id == unit.main_run)
+                    continue
                 self._do(unit, act)
             except OSError as error:
                 _log.warning("unit %s: its cgroup fails (%s); sweeping instead", unit.name, error)
@@ -245,25 +250,25 @@ class Supervisor:
                 unit.tree.kill()
                 self._looking.killing(unit, self.limits.kill_ms)
             case h.Mark():
-                self._mark(unit, act)
+                self._mark(unit, act, silent=False)
             case h.Revoke(run_id):
                 run = unit.runs.get(run_id)
                 if run is not None:
                     self.to_register.pop(run_id, None)
 
-    def _mark(self, unit: Unit, mark: h.Mark) -> None:
+    def _mark(self, unit: Unit, mark: h.Mark, silent: bool) -> None:
         run = unit.runs.get(mark.run_id)
         if run is None or run.ending is not None:
             return
         run.status, run.reason = mark.status, mark.reason
-        if mark.status == "halted" or run.owner is None:
+        if not silent and (mark.status == "halted" or run.owner is None):
             self.journal.status(run.record, run.step, mark.status, mark.reason)
 
     def _answered(self, unit: Unit, happened: h.Happened) -> None:
         """From the watcher."""
         if isinstance(happened, h.Captured) and unit.ladder.halting:
             run = unit.runs.get(unit.main_run)
-            if run is not None and happened.detail:
+            if run is not None and run.ending is None:
                 self.journal.status(
                     run.record, run.step, run.status, run.reason, {"capture": happened.detail}
                 )

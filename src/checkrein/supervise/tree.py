@@ -205,13 +205,17 @@ class Tree:
                 signal.pidfd_send_signal(self.pidfd, number)
 
     def _signal_group(self, number: int) -> None:
-        """The group's number is ours for as long as the leader is not buried."""
+        """Once to everyone in the group. Its number is ours for as long as the leader is not
+        buried."""
         if self.exited:
             return
-        self._signal_main(number)
-        with suppress(ProcessLookupError, PermissionError):
+        try:
             if os.getpgid(self.main) == self.main:
                 os.killpg(self.main, number)
+                return
+        except (ProcessLookupError, PermissionError):
+            pass
+        self._signal_main(number)
 
 
 def hold(
