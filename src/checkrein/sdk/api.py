@@ -71,7 +71,7 @@ def run(
         agent=values.clean_text(agent, 500), room=values.clean_text(room, 500),
         labels={values.clean_text(k, 200): values.clean_text(v, 1_000)
                 for k, v in (labels or {}).items()},
-        traceparent=traceparent if isinstance(traceparent, str) else "",
+        traceparent=values.clean_text(traceparent, 200),
     )  # fmt: skip
 
 

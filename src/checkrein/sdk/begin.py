@@ -9,7 +9,8 @@ from checkrein.sdk import config as configs
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.links.types import Link, NoLink
-from checkrein.sdk.recorder import Place, Recorder
+from checkrein.sdk.place import Place
+from checkrein.sdk.recorder import Recorder
 from checkrein.sdk.run import RunInfo
 from checkrein.world import REAL
 

@@ -75,8 +75,10 @@ class Model:
 
     def __call__(self, function: F) -> F:
         if inspect.iscoroutinefunction(function):
-            return _coroutine(function, self._given, self._tools)
-        return _function(function, self._given, self._tools)
+            wrapped = _coroutine(function, self._given, self._tools)
+        else:
+            wrapped = _function(function, self._given, self._tools)
+        return wrapped  # type: ignore[no-any-return] # the same callable, by functools.wraps
 
 
 def model(
@@ -92,7 +94,7 @@ def model(
     return Model(provider, model, messages, parameters, tools)
 
 
-def _function(function: F, given: tuple[str, str], tools: Sequence[str]) -> F:
+def _function(function: Any, given: tuple[str, str], tools: Sequence[str]) -> Any:
     @functools.wraps(function)
     def call_model(*args: Any, **named: Any) -> Any:
         call = ModelCall.begin(*given, _asked(args, named), tools=tools)

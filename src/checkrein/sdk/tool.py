@@ -105,7 +105,8 @@ class _Wrapping:
         if found and found[0].name in ("self", "cls", "mcs") and self._in_class():
             self.skip = 1
         self.simple = all(one.kind in _NAMED for one in found)
-        self.names = tuple(one.name for one in found if one.kind is not _NAMED[1])[self.skip :]
+        by_place = (_NAMED[0], inspect.Parameter.POSITIONAL_ONLY)
+        self.names = tuple(one.name for one in found if one.kind in by_place)[self.skip :]
         self.defaults = {
             one.name: one.default
             for one in found
