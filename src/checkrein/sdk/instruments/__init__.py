@@ -5,27 +5,33 @@ imported on its account. A library is one file here, with one function `apply(pa
 whose inside has changed is warned about once and otherwise left as it is.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 import threading
-from dataclasses import dataclass
-from types import ModuleType
+from collections import namedtuple
 
 from checkrein.sdk.instruments.imports import ImportWatch
 from checkrein.sdk.instruments.patches import Patches, warn_changed
 
 
-@dataclass(frozen=True)
-class Library:
-    """`trigger`: the module after whose import `file` of this package is applied. `proof`: a name
-    in it that tells the library from somebody's own package of the same name."""
+TYPE_CHECKING = False  # `typing` is not imported at every program's start
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import NamedTuple
 
-    distribution: str
-    trigger: str
-    file: str
-    proof: str
+    class Library(NamedTuple):
+        distribution: str
+        trigger: str
+        file: str
+        proof: str
+else:
+    Library = namedtuple("Library", "distribution trigger file proof")
 
 
+# `trigger` is the module after whose import `file` of this package is applied; `proof` a name in it
+# that tells the library from somebody's own package of the same name.
 LIBRARIES = (
     Library("openai", "openai", "openai_client", "OpenAI"),
     Library("anthropic", "anthropic", "anthropic_client", "Anthropic"),

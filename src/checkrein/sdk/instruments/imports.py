@@ -4,19 +4,23 @@ A finder stands first in `sys.meta_path`. It finds nothing itself: for a watched
 others and adds a note to what they found. Any other import costs it one dictionary look-up.
 """
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
 
 from checkrein.sdk.instruments.patches import warn_changed
 
-Told = Callable[[ModuleType], None]
+TYPE_CHECKING = False  # `typing` is not imported at every program's start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any, TypeAlias
+
+    Told: TypeAlias = Callable[[ModuleType], None]
 
 
-class ImportWatch(MetaPathFinder):
+class ImportWatch:
     """Calls `told` once for each watched module, in the thread that imported it, right after the
     module's own code ran. What `told` raises is warned about, not raised into the import."""
 
@@ -32,7 +36,7 @@ class ImportWatch(MetaPathFinder):
             return
         self._watched[name] = told
         if self not in sys.meta_path:
-            sys.meta_path.insert(0, self)
+            sys.meta_path.insert(0, self)  # type: ignore[arg-type] # a finder by what it does
 
     def forget(self) -> None:
         """Watches nothing any more."""

@@ -4,15 +4,16 @@ A place that is not there any more is not an error of the agent's: it is said on
 library's name and version, and the agent goes on without that part.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib
-import importlib.metadata
-import logging
 import threading
-from collections.abc import Callable
-from typing import Any
 
-LOG = logging.getLogger("checkrein")
+TYPE_CHECKING = False  # `typing` is not imported at every program's start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _MISSING = object()
 
@@ -22,7 +23,7 @@ class Patches:
 
     def __init__(self, library: str) -> None:
         self.library = library
-        self.made: list[tuple[Any, str, Any]] = []
+        self.made: list[tuple[object, str, object]] = []
         self.missing: list[str] = []
 
     def wrap(self, module: str, place: str, make: Callable[[Any], Any]) -> bool:
@@ -66,7 +67,9 @@ def warn_changed(library: str, place: str, error: BaseException) -> None:
         if (library, place) in _warned:
             return
         _warned.add((library, place))
-    LOG.warning(
+    import logging
+
+    logging.getLogger("checkrein").warning(
         "checkrein: %s %s is not instrumented at %s (%s: %s); the agent goes on without it",
         library,
         version_of(library),
@@ -77,6 +80,8 @@ def warn_changed(library: str, place: str, error: BaseException) -> None:
 
 
 def version_of(library: str) -> str:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
