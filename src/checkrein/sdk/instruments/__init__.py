@@ -15,7 +15,6 @@ from collections import namedtuple
 from checkrein.sdk.instruments.imports import ImportWatch
 from checkrein.sdk.instruments.patches import Patches, warn_changed
 
-
 TYPE_CHECKING = False  # `typing` is not imported at every program's start
 if TYPE_CHECKING:
     from types import ModuleType

@@ -26,7 +26,9 @@ class Messages:
         )
 
     def answer(self, result: Any) -> Answer:
-        answer = Answer(model=get(result, "model", ""), finish_reason=get(result, "stop_reason", ""))
+        answer = Answer(
+            model=get(result, "model", ""), finish_reason=get(result, "stop_reason", "")
+        )
         _usage(answer, get(result, "usage"))
         for block in get(result, "content", ()):
             _block(answer, block)

@@ -15,8 +15,15 @@ class Flow:
     """Ends its call exactly once, whichever end comes first. No method raises."""
 
     __slots__ = (
-        "_call", "_endpoint", "_ended", "_gathering", "_kept", "_kept_bytes", "_request",
-        "parsing", "reading",
+        "_call",
+        "_ended",
+        "_endpoint",
+        "_gathering",
+        "_kept",
+        "_kept_bytes",
+        "_request",
+        "parsing",
+        "reading",
     )  # fmt: skip
 
     def __init__(self, call: ModelCall, endpoint: Endpoint, request: Request) -> None:

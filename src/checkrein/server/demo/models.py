@@ -99,7 +99,9 @@ class ModelApp:
         reply = script(turn)
         await asyncio.sleep(self.latency_s if reply.latency_s is None else reply.latency_s)
         if reply.status != 200:
-            after = [] if reply.retry_after_s is None else [("retry-after", str(reply.retry_after_s))]
+            after = (
+                [] if reply.retry_after_s is None else [("retry-after", str(reply.retry_after_s))]
+            )
             await _answer(send, reply.status, wire.error(reply), after)
         elif body.get("stream"):
             await _stream(send, wire.stream(turn, reply, body), reply.pace_s)

@@ -75,7 +75,12 @@ def chat_body(turn: Turn, reply: Reply) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": reply.text or None, "refusal": None}
     if reply.calls:
         message["tool_calls"] = _chat_calls(turn, reply)
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _chat_finish(reply)}
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": _chat_finish(reply),
+    }
     frame = _chat_frame(turn, reply, "chat.completion")
     return frame | {"choices": [choice], "usage": _chat_usage(turn, reply)}
 
@@ -86,18 +91,16 @@ def chat_stream(turn: Turn, reply: Reply, body: dict[str, Any]) -> Iterator[byte
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         return _data(
             frame
-            | {
-                "choices": [
-                    {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-                ]
-            }
+            | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]}
         )
 
     yield chunk({"role": "assistant", "content": ""})
     for piece in reply.pieces():
         yield chunk({"content": piece})
     if reply.breaks:
-        yield _data({"error": {"message": reply.error or "the stream broke", "type": "server_error"}})
+        yield _data(
+            {"error": {"message": reply.error or "the stream broke", "type": "server_error"}}
+        )
         return
     for index, call in enumerate(_chat_calls(turn, reply)):
         text = call["function"]["arguments"]

@@ -8,7 +8,9 @@ import signal
 from pydantic_ai import Agent
 
 LOG = logging.getLogger("courier")
-courier = Agent("openai-chat:gpt-5-mini", instructions="You deliver parcels.", defer_model_check=True)
+courier = Agent(
+    "openai-chat:gpt-5-mini", instructions="You deliver parcels.", defer_model_check=True
+)
 
 
 @courier.tool_plain

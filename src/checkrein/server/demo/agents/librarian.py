@@ -11,7 +11,16 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 LOG = logging.getLogger("librarian")
-TITLES = ("Moby-Dick", "Middlemarch", "Beloved", "Ulysses", "Emma", "Dracula", "Walden", "Persuasion")
+TITLES = (
+    "Moby-Dick",
+    "Middlemarch",
+    "Beloved",
+    "Ulysses",
+    "Emma",
+    "Dracula",
+    "Walden",
+    "Persuasion",
+)
 
 
 @tool

@@ -18,9 +18,7 @@ def main() -> None:
 
     def ask(text: str) -> str:
         messages: list[Any] = [{"role": "user", "content": text}]
-        answer = client.messages.create(
-            model="claude-haiku-4-5", max_tokens=500, messages=messages
-        )
+        answer = client.messages.create(model="claude-haiku-4-5", max_tokens=500, messages=messages)
         return "".join(block.text for block in answer.content if block.type == "text")
 
     LOG.info("%s", ask("How do I check a closing of the books?"))
