@@ -5,9 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from checkrein.sdk.errors import Denied, Halted
-from checkrein.sdk.rein import Ordered
-from checkrein.sdk.tool import tool as checkrein_tool
 from langchain_anthropic import ChatAnthropic
 from langchain_anthropic import _client_utils as anthropic_clients
 from langchain_core.tools import StructuredTool
@@ -17,6 +14,9 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.rein import Ordered
+from checkrein.sdk.tool import tool as checkrein_tool
 from checkrein.server.demo.models import ModelServer
 from tests.frameworks import tools
 from tests.recorded import Recorded, ambient
@@ -130,11 +130,15 @@ async def test_denied(model_of: Run, record: Recorded, how: str, node: dict[str,
 @pytest.mark.parametrize("how", ["sync", "async"])
 async def test_a_programs_own_call_is_denied_by_an_error(record: Recorded, how: str) -> None:
     made = StructuredTool.from_function(tools.forbidden)
-    with pytest.raises(Denied, match="not in the pact"):
+
+    async def call() -> None:
         if how == "sync":
             made.invoke({"what": "all"})
         else:
             await made.ainvoke({"what": "all"})
+
+    with pytest.raises(Denied, match="not in the pact"):
+        await call()
     assert tools.ran == []
 
 

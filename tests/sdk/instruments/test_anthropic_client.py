@@ -5,10 +5,10 @@ from typing import Any
 
 import anthropic
 import pytest
-from checkrein.sdk.rein import Ordered
 from tests.recorded import Recorded, ambient
 
 from checkrein.events import types as events
+from checkrein.sdk.rein import Ordered
 from checkrein.server.demo.models import ModelServer
 
 ASK: Any = [{"role": "user", "content": "What is the weather?"}]
@@ -112,9 +112,12 @@ async def test_async_raw(aclient: anthropic.AsyncAnthropic, record: Recorded) ->
 
 
 def test_stream_that_breaks(models: ModelServer, record: Recorded) -> None:
-    with anthropic.Anthropic(base_url=models.url, api_key="scripted:breaks") as client:
-        with pytest.raises(anthropic.APIError), client.messages.stream(**MODEL) as stream:
-            stream.get_final_message()
+    with (
+        anthropic.Anthropic(base_url=models.url, api_key="scripted:breaks") as client,
+        pytest.raises(anthropic.APIError),
+        client.messages.stream(**MODEL) as stream,
+    ):
+        stream.get_final_message()
     (said,) = record.of(events.ModelResponse)
     assert "the line is cut" in said.error
 

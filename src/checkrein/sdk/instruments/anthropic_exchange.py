@@ -64,12 +64,14 @@ class _Gathering:
                     "thinking": get(block, "thinking", ""),
                     "input": "",
                 }
-                return get(block, "type", "") == "tool_use"
+                return bool(get(block, "type", "") == "tool_use")
             case "content_block_delta":
                 return self._delta(get(item, "index", 0), get(item, "delta"))
             case "message_delta":
                 self._answer.finish_reason = get(get(item, "delta"), "stop_reason", "")
                 _usage(self._answer, get(item, "usage"))
+            case _:
+                pass
         return False
 
     def _delta(self, index: int, delta: Any) -> bool:

@@ -36,7 +36,7 @@ class ImportWatch:
             return
         self._watched[name] = told
         if self not in sys.meta_path:
-            sys.meta_path.insert(0, self)  # type: ignore[arg-type] # a finder by what it does
+            sys.meta_path.insert(0, self)
 
     def forget(self) -> None:
         """Watches nothing any more."""

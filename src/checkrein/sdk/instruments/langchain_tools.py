@@ -51,10 +51,10 @@ def _arun(original: Any) -> Any:
 
 
 def _plain(tool: Any, tool_input: Any) -> Any:
-    """The arguments that the model chose, without what the graph injects (state, store, runtime)."""
+    """The arguments that the model chose, without what the graph injects (such as its state)."""
     if isinstance(tool_input, dict):
         with quiet.quiet("instruments: arguments of a LangChain tool"):
-            injected = getattr(tool, "_injected_args_keys", frozenset())
+            injected: frozenset[str] = getattr(tool, "_injected_args_keys", frozenset())
             return {k: v for k, v in tool_input.items() if k not in injected}
     return tool_input
 

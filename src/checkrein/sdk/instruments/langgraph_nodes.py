@@ -1,5 +1,5 @@
-"""LangGraph's `ToolNode`: a call of a tool that does not exist never reaches a tool, so it is judged
-and recorded here; the model is told as LangGraph tells it, or by the refusal."""
+"""LangGraph's `ToolNode`: a call of a tool that does not exist never reaches a tool, so it is
+judged and recorded here; the model is told as LangGraph tells it, or by the refusal."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""The OpenAI Agents SDK's function tools: judged before they are invoked, in whichever way they were
-made. A refusal is the tool's output, as its own errors are."""
+"""The OpenAI Agents SDK's function tools: judged before they are invoked, in whichever way they
+were made. A refusal is the tool's output, as its own errors are."""
 
 import contextvars
 from typing import Any

@@ -162,7 +162,7 @@ class _ResponsesGathering:
             self._model = get(get(item, "response"), "model", "")
         elif kind == "response.output_text.delta":
             self._texts.append(get(item, "delta", ""))
-        return kind.endswith(".delta")
+        return str(kind).endswith(".delta")
 
     def answer(self) -> Answer:
         if self._whole is not None:

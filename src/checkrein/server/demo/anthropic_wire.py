@@ -82,7 +82,8 @@ def messages_stream(turn: Turn, reply: Reply, body: dict[str, Any]) -> Iterator[
     yield _event("ping")
     for index, block in enumerate(whole["content"]):
         text = block["type"] == "text"
-        emptied = block | ({"text": ""} if text else {"input": {}})
+        blank: dict[str, Any] = {"text": ""} if text else {"input": {}}
+        emptied = block | blank
         yield _event("content_block_start", index=index, content_block=emptied)
         if text:
             deltas = [{"type": "text_delta", "text": piece} for piece in reply.pieces()]

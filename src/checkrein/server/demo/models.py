@@ -121,7 +121,7 @@ async def _body_of(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if not message.get("more_body") or len(body) > BODY_BYTES_MAX:
             return body
 
@@ -156,7 +156,7 @@ class ModelServer:
         self._socket.bind(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
-            ModelApp(SCRIPTS if scripts is None else scripts, latency_s),  # type: ignore[arg-type] # plain ASGI
+            ModelApp(SCRIPTS if scripts is None else scripts, latency_s),
             log_level="warning",
             lifespan="off",
             timeout_graceful_shutdown=1,

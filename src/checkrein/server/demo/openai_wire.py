@@ -215,7 +215,9 @@ def responses_stream(turn: Turn, reply: Reply, body: dict[str, Any]) -> Iterator
     yield event("response.in_progress", response=responses_body(turn, reply, "in_progress"))
     for index, item in enumerate(_output_items(turn, reply)):
         at = {"output_index": index, "item_id": item["id"]}
-        emptied = {"content": []} if item["type"] == "message" else {"arguments": ""}
+        emptied: dict[str, Any] = (
+            {"content": []} if item["type"] == "message" else {"arguments": ""}
+        )
         opened = item | emptied | {"status": "in_progress"}
         yield event("response.output_item.added", output_index=index, item=opened)
         if item["type"] == "message":

@@ -1,7 +1,7 @@
 """What a scripted model is asked and what it answers, without any protocol.
 
-A script is a pure function from a `Turn` (what the conversation holds so far) to a `Reply`. The same
-conversation always gets the same reply, so a whole agent's run against it can be repeated.
+A script is a pure function from a `Turn` (what the conversation holds so far) to a `Reply`. The
+same conversation always gets the same reply, so a whole agent's run against it can be repeated.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ class Turn:
     """One request, told alike for all protocols.
 
     `number` counts the model's earlier answers in this conversation. `results` are the texts of the
-    tool results since the last of them. `attempt` is 0, or n for the n-th retry of the same request.
+    tool results since the last of them. `attempt` is 0, or n for its n-th retry.
     """
 
     number: int

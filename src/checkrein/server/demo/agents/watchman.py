@@ -38,7 +38,8 @@ async def main() -> None:
     builder.add_edge(START, "think")
     builder.add_conditional_edges("think", tools_condition, {"tools": "tools", END: END})
     builder.add_edge("tools", "think")
-    answer = await builder.compile().ainvoke({"messages": [("user", "Is the house warm?")]})
+    watch: Any = builder.compile()
+    answer = await watch.ainvoke({"messages": [("user", "Is the house warm?")]})
     LOG.info("%s", answer["messages"][-1].content)
 
 
