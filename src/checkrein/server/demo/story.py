@@ -71,11 +71,12 @@ async def play(
                 _sum_up(plot, folder, now_s(), as_json, url)
                 actors.cancel()
                 if not exit_when_done:
-                    await troupe.start(VISITORS)
+                    troupe.start(VISITORS)
                     await asyncio.Event().wait()
                 follower.cancel()
         finally:
-            await troupe.stop()
+            # In this thread, so that no second cancellation leaves somebody behind.
+            troupe.stop()
     return plot.complete
 
 
@@ -85,7 +86,7 @@ async def _enter(troupe: Troupe, cast: Sequence[Part]) -> None:
     for part in sorted(cast, key=lambda part: part.begins_s):
         await asyncio.sleep(max(0.0, part.begins_s - at_s))
         at_s = max(at_s, part.begins_s)
-        await troupe.start(part)
+        troupe.start(part)
 
 
 async def _follow(

@@ -1,10 +1,8 @@
 """Starting and stopping the demo's agents, each as `checkrein run` does it for anybody."""
 
-import asyncio
 import os
-import signal
+import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from checkrein.server.demo.cast import Part
@@ -18,23 +16,24 @@ class Troupe:
     """The agents' processes. `stop` ends every one that was started, and nothing else."""
 
     def __init__(self, world: World, url: str, token: str, models_url: str, folder: Path) -> None:
+        self._world = world
         self._url, self._token, self._models = url, token, models_url
         self._folder = folder
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._handoff = folder / "handoff" / world.nonce()[:12]
         self._handoff.mkdir(parents=True)
         # All of a chain belong to one task: the trace id that each is started with.
         self._traceparent = f"00-{world.trace_id()}-{world.nonce()[:16]}-01"
 
-    async def start(self, part: Part) -> Path:
+    def start(self, part: Part) -> Path:
         """Starts one agent under its pact; what it prints goes to the file that is returned."""
         log = self._folder / f"{part.agent}.log"
         with log.open("ab") as out:
             self._processes.append(
-                await asyncio.create_subprocess_exec(
-                    *self.command(part),
+                subprocess.Popen(  # noqa: S603 # our own command line
+                    self.command(part),
                     env=self.environment(part),
-                    stdin=asyncio.subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,
                     start_new_session=True,
@@ -70,19 +69,16 @@ class Troupe:
             values["TRACEPARENT"] = self._traceparent
         return values
 
-    async def stop(self) -> None:
-        """SIGTERM to each supervisor that still runs, which hands it on; SIGKILL if that is not
-        enough within the time."""
-        running = [process for process in self._processes if process.returncode is None]
-        for process in running:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS_MAX):
-                for process in running:
-                    await process.wait()
-        for process in running:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+    def stop(self) -> None:
+        """SIGTERM to each supervisor that still runs, which hands it on; SIGKILL to those that have
+        not ended within `STOP_SECONDS_MAX`. Returns when all have ended."""
+        for process in self._processes:
+            process.terminate()  # harmless to one that has ended
+        deadline_ns = self._world.monotonic_ns() + round(STOP_SECONDS_MAX * 1e9)
+        for process in self._processes:
+            left_s = max(0.0, (deadline_ns - self._world.monotonic_ns()) / 1e9)
+            try:
+                process.wait(left_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
