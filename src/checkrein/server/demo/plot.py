@@ -78,16 +78,16 @@ class Plot:
                 level = str(event.get("level", ""))
                 by = str(event.get("detector", ""))
                 tone: Tone = "breach" if level == "breach" else "warn"
-                return Line(at_s, agent, "signal", _cut(event.get("why")), tone, by)
+                return Line(at_s, agent, "signal", clean(event.get("why")), tone, by)
             case "command" if event.get("verb") == "halt":
                 by = str(event.get("issued_by", ""))
                 return Line(
-                    at_s, agent, "command", f"halt: {_cut(event.get('reason'))}", "warn", by
+                    at_s, agent, "command", f"halt: {clean(event.get('reason'))}", "warn", by
                 )
             case "receipt":
                 return self._receipt(agent, event, at_s)
             case "run.end":
-                status, reason = event.get("status", "?"), _cut(event.get("reason"))
+                status, reason = event.get("status", "?"), clean(event.get("reason"))
                 text = f"ends as {status}" + (f": {reason}" if reason else "")
                 return Line(at_s, agent, "run.end", text)
             case _:
@@ -106,7 +106,7 @@ class Plot:
             return None
         tone: Tone = "breach" if verdict == "deny" else "warn"
         name = (event.get("action") or {}).get("name", "")
-        text = f"{name}: {verdict}: {_cut(event.get('reason'))}"
+        text = f"{name}: {verdict}: {clean(event.get('reason'))}"
         return Line(at_s, agent, "scope.decision", text, tone, f"guard {event.get('guard', '')}")
 
     def _receipt(self, agent: str, event: dict[str, Any], at_s: float) -> Line | None:
@@ -125,9 +125,9 @@ class Plot:
         if kind == "signal" and part.caught_by:
             if by not in part.caught_by:
                 return None
-            return self._check_off(part, at_s, by, _cut(event.get("why")))
+            return self._check_off(part, at_s, by, clean(event.get("why")))
         if kind == "signal" and event.get("level") == "breach":
-            self.spoiled[part.agent] = f"{by}: {_cut(event.get('why'))}"
+            self.spoiled[part.agent] = f"{by}: {clean(event.get('why'))}"
         if kind == "run.end" and not part.caught_by:
             if event.get("status") == part.ends and part.agent not in self.spoiled:
                 return self._check_off(part, at_s, "", f"ended as {part.ends}, as it should")
@@ -145,7 +145,8 @@ class Plot:
         return count
 
 
-def _cut(value: Any) -> str:
+def clean(value: Any) -> str:
+    """Text for a terminal: one line, printable, of a bounded length."""
     text = " ".join(str(value or "").split())
     printable = "".join(char for char in text if char.isprintable())
     if len(printable) <= TEXT_CHARS_MAX:

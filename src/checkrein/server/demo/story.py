@@ -14,11 +14,12 @@ from rich.text import Text
 
 from checkrein.server.demo.cast import CAST, CATCH_SECONDS_MAX, VISITORS, Part
 from checkrein.server.demo.models import ModelServer
-from checkrein.server.demo.plot import Line, Plot, Tone
+from checkrein.server.demo.plot import Line, Plot, Tone, clean
 from checkrein.server.demo.troupe import Troupe
 from checkrein.world import REAL, World
 
 AGAIN_SECONDS = 0.5
+AFTERMATH_SECONDS = 15.0
 STREAM_PATH = "/api/v1/stream"
 _STYLES: dict[Tone, str] = {
     "calm": "bright_black", "plain": "", "warn": "yellow", "breach": "red", "good": "green bold",
@@ -64,12 +65,14 @@ async def play(
                 # Nobody acts before somebody listens.
                 await listening.wait()
                 began_ns = world.monotonic_ns()
-                actors = group.create_task(_enter(troupe, cast))
+                actors = group.create_task(_act(troupe, cast, done))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds_max):
                         await done.wait()
-                _sum_up(plot, folder, now_s(), as_json, url)
                 actors.cancel()
+                for agent in plot.missing:
+                    plot.spoiled.setdefault(agent, _unseen(troupe.last_words(agent)))
+                _sum_up(plot, folder, now_s(), as_json, url)
                 if not exit_when_done:
                     troupe.start(VISITORS)
                     await asyncio.Event().wait()
@@ -80,13 +83,22 @@ async def play(
     return plot.complete
 
 
-async def _enter(troupe: Troupe, cast: Sequence[Part]) -> None:
-    """Starts the agents one after the other, as they stand in the cast."""
+async def _act(troupe: Troupe, cast: Sequence[Part], done: asyncio.Event) -> None:
+    """Starts the agents one after the other. When all have ended, nothing more is to be expected
+    but what is still on its way."""
     at_s = 0.0
     for part in sorted(cast, key=lambda part: part.begins_s):
         await asyncio.sleep(max(0.0, part.begins_s - at_s))
         at_s = max(at_s, part.begins_s)
         troupe.start(part)
+    while not troupe.over:  # noqa: ASYNC110 # processes wake nobody when they end
+        await asyncio.sleep(AGAIN_SECONDS)
+    await asyncio.sleep(AFTERMATH_SECONDS)
+    done.set()
+
+
+def _unseen(last_words: str) -> str:
+    return "nothing was seen" + (f"; it last said: {clean(last_words)}" if last_words else "")
 
 
 async def _follow(
@@ -182,7 +194,7 @@ def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool, url: str) -> N
             catch.agent: {"at_s": round(catch.at_s, 3), "by": catch.by, "why": catch.why}
             for catch in plot.catches.values()
         }
-        missed = {agent: plot.spoiled.get(agent, "nothing seen") for agent in plot.missing}
+        missed = {agent: plot.spoiled[agent] for agent in plot.missing}
         _say_json({"caught": caught, "missed": missed, "seconds": round(at_s, 3)})
         return
     console = Console(highlight=False)
@@ -190,7 +202,7 @@ def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool, url: str) -> N
     for part in plot.cast.values():
         catch = plot.catches.get(part.agent)
         if catch is None:
-            why = plot.spoiled.get(part.agent, "nothing was seen")
+            why = plot.spoiled[part.agent]
             line = Text(f"  ✗ {part.agent:<11} {part.does}: not caught: {why}", style="red")
         else:
             by = f"by {catch.by}" if catch.by else "left alone"

@@ -9,6 +9,7 @@ from checkrein.server.demo.cast import Part
 from checkrein.world import World
 
 STOP_SECONDS_MAX = 8.0
+_LAST_BYTES_MAX = 2_000
 _NO_PROXY = "127.0.0.1,localhost"
 
 
@@ -68,6 +69,21 @@ class Troupe:
         if part.chain:
             values["TRACEPARENT"] = self._traceparent
         return values
+
+    @property
+    def over(self) -> bool:
+        """True when every agent that was started has ended."""
+        return all(process.poll() is not None for process in self._processes)
+
+    def last_words(self, agent: str) -> str:
+        """The last line that an agent printed, cut to a readable length."""
+        path = self._folder / f"{agent}.log"
+        if not path.exists():
+            return ""
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - _LAST_BYTES_MAX))
+            lines = log.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def stop(self) -> None:
         """SIGTERM to each supervisor that still runs, which hands it on; SIGKILL to those that have
