@@ -84,7 +84,6 @@ def test_receipts_name_the_rungs() -> None:
 def test_the_cast_is_there() -> None:
     """Each has a program, a pact that can be read, and a script."""
     from checkrein.policy.pact import load
-
     from checkrein.server.demo.scripts import SCRIPTS
 
     frameworks = " ".join(part.made_with for part in CAST)
@@ -95,3 +94,4 @@ def test_the_cast_is_there() -> None:
         pact = load(part.pact.read_text(), str(part.pact))
         assert (pact.pact, bool(pact.job), bool(pact.owner)) == (part.agent, True, True)
         assert part.agent in SCRIPTS
+        assert part.lacks == []

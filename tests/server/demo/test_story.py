@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from checkrein.server.demo import cast as cast_module
 from checkrein.server.demo import troupe
 from checkrein.server.demo.cast import VISITORS, Part
 from checkrein.server.demo.story import events_of, play
@@ -112,6 +113,19 @@ async def test_one_missed(
     assert "not caught" in out
     assert "checkrein halt" in out
     assert not [p for p in psutil.Process().children() if p.name() == "sleep"]
+
+
+async def test_what_is_not_installed_is_said(
+    tmp_path: Path,
+    actors: list[Part],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(cast_module.LIBRARIES, "plain", ("no_such_library",))
+    async with serving(Stream([])) as url:
+        assert not await play(url, "t", tmp_path, True, True, cast=[GOOD], seconds_max=0.3)
+    assert actors == []
+    assert "cannot start without no_such_library" in capsys.readouterr().out
 
 
 async def test_goes_on_for_the_visitor_until_cancelled(tmp_path: Path, actors: list[Part]) -> None:

@@ -65,7 +65,7 @@ async def play(
                 # Nobody acts before somebody listens.
                 await listening.wait()
                 began_ns = world.monotonic_ns()
-                actors = group.create_task(_act(troupe, cast, done))
+                actors = group.create_task(_act(troupe, plot, done))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds_max):
                         await done.wait()
@@ -83,11 +83,14 @@ async def play(
     return plot.complete
 
 
-async def _act(troupe: Troupe, cast: Sequence[Part], done: asyncio.Event) -> None:
+async def _act(troupe: Troupe, plot: Plot, done: asyncio.Event) -> None:
     """Starts the agents one after the other. When all have ended, nothing more is to be expected
     but what is still on its way."""
     at_s = 0.0
-    for part in sorted(cast, key=lambda part: part.begins_s):
+    for part in sorted(plot.cast.values(), key=lambda part: part.begins_s):
+        if part.lacks:
+            plot.spoiled[part.agent] = f"it cannot start without {', '.join(part.lacks)}"
+            continue
         await asyncio.sleep(max(0.0, part.begins_s - at_s))
         at_s = max(at_s, part.begins_s)
         troupe.start(part)
