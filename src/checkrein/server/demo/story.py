@@ -47,7 +47,7 @@ async def play(
     """
     folder = data / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    plot = Plot(cast)
+    plot = Plot(cast, world.now_ns() // 1_000_000)
     tell = _json_teller() if as_json else _teller(Console(highlight=False))
     with ModelServer() as models:
         troupe = Troupe(world, url, token, models.url, folder)
@@ -72,7 +72,9 @@ async def play(
                 actors.cancel()
                 for agent in plot.missing:
                     plot.spoiled.setdefault(agent, _unseen(troupe.last_words(agent)))
-                _sum_up(plot, folder, now_s(), as_json, url)
+                _sum_up(plot, folder, now_s(), as_json)
+                if not (exit_when_done or as_json):
+                    _invite(folder, url)
                 if not exit_when_done:
                     troupe.start(VISITORS)
                     await asyncio.Event().wait()
@@ -191,7 +193,7 @@ def _say_json(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool, url: str) -> None:
+def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool) -> None:
     if as_json:
         caught = {
             catch.agent: {"at_s": round(catch.at_s, 3), "by": catch.by, "why": catch.why}
@@ -208,9 +210,13 @@ def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool, url: str) -> N
             why = plot.spoiled[part.agent]
             line = Text(f"  ✗ {part.agent:<11} {part.does}: not caught: {why}", style="red")
         else:
-            by = f"by {catch.by}" if catch.by else "left alone"
-            line = Text(f"  ✓ {part.agent:<11} {part.does}: {by}, at {catch.at_s:.1f} s")
+            how = f"caught by {catch.by}" if catch.by else catch.why
+            line = Text(f"  ✓ {part.agent:<11} {part.does}: {how}, at {catch.at_s:.1f} s")
         console.print(line, soft_wrap=True)
+
+
+def _invite(folder: Path, url: str) -> None:
+    console = Console(highlight=False)
     console.print(f"\nWhat the agents printed stands in {folder}. Now try, in another terminal:\n")
     for command in (
         "checkrein ps",
