@@ -88,6 +88,7 @@ class EmbeddedServer:
             signature_cb=credential.sign,
             connect_timeout=2,
             allow_reconnect=False,
+            error_cb=_quiet,
         )
         try:
             answer = await connection.request("$SYS.REQ.SERVER.PING.JSZ", b"{}", timeout=2)
@@ -98,6 +99,10 @@ class EmbeddedServer:
         if not config.get("sync_always"):
             raise ServerError(f"the {self.name} server does not sync every write: {config}")
         return dict(data)
+
+
+async def _quiet(error: Exception) -> None:
+    """A server that does not answer yet: the caller tries again and says so in the end."""
 
 
 def find_binary() -> str:

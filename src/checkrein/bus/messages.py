@@ -23,9 +23,13 @@ Stage = Literal[
     "held", "resumed", "obeyed", "refused", "failed", "probe",
 ]  # fmt: skip
 
+Outcome = Literal["", "obeyed", "refused", "failed", "superseded", "ended"]
+"""How a run's line of a command ended; "" while it is open. Only `obeyed` is success."""
+
 
 class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """POST /api/v1/sessions. Ask again (same `session`) to renew, or for more agents."""
+    """POST /api/v1/sessions. Ask again (same `session`) to renew, or for more agents. `pacts`: YAML
+    text by agent, stored and put in force before the answer."""
 
     kind: Holder
     agents: list[str]
@@ -34,6 +38,7 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     environment: str = ""
     host: str = ""
     pid: int = 0
+    pacts: dict[str, str] = {}
 
 
 class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +97,16 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     ended: list[BeatRun] = []
 
 
+class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """control -> holder, to a beat published with a `reply` subject (a beat without one gets no
+    answer). `unknown`: runs control does not know: register them again. `ended`: heard, need not be
+    repeated."""
+
+    at: int
+    unknown: list[str] = []
+    ended: list[str] = []
+
+
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
     session: str
     runs: list[RunRecord]
@@ -137,7 +152,14 @@ class SignedOrder(msgspec.Struct, frozen=True, array_like=True):
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder says of one order and one run. `ms` counts from the moment it got the order, on
     its monotonic clock. `by` names who saw it: supervisor, sdk or gateway. A stage may come twice
-    (a repeated order): the first counts."""
+    (a repeated order): the first counts.
+
+    A message on `rcpt.` is one Progress or a list of them (`progress_of` reads both): a holder of
+    many runs sends what happened at once in one message.
+
+    Stage `probe` answers the order `probe` with its `nonce`; `confirmed` then says "I could stop
+    this run now: its whole process tree is in my reach", `detail` is the level reached (L0 to L3).
+    """
 
     command_id: str
     session: str
@@ -177,6 +199,7 @@ class CommandRun(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: str = ""
     """Who saw it: "supervisor", "gateway", or "" while nobody has."""
     note: str = ""
+    outcome: Outcome = ""
 
 
 class CommandState(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +212,10 @@ class CommandState(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[CommandRun] = []
     done: bool = False
     error: str = ""
+    epoch: int = 0
+    arguments: dict[str, Any] = {}
+    escalated: bool = False
+    """Not confirmed for so long that a human was told."""
 
 
 class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +231,23 @@ class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
     beat_ms_ago: float
     in_flight: list[dict[str, Any]] = []
     reason: str = ""
+
+
+class LiveQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What `ctl.runs` and `ctl.commands` are asked (empty bytes: the defaults). Runs come in order
+    of their id, commands the newest first; ask again with `after` = the last id for more. With
+    `ids`, just these."""
+
+    ids: list[str] = []
+    after: str = ""
+    limit: int = 1000
+
+
+class LiveChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """On `live.changed`, at most every 50 ms: what to ask about again."""
+
+    runs: list[str] = []
+    commands: list[str] = []
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +281,12 @@ T = TypeVar("T")
 
 class MessageError(ValueError):
     """Bytes that are not the message they should be."""
+
+
+def progress_of(data: bytes) -> list[Progress]:
+    """What a message on `rcpt.` says. Raises MessageError."""
+    many = bool(data) and (data[0] & 0xF0 == 0x90 or data[0] in (0xDC, 0xDD))
+    return decode(data, list[Progress]) if many else [decode(data, Progress)]
 
 
 def encode(message: Any) -> bytes:

@@ -9,9 +9,9 @@ Events bus
 
 Control bus
     cmd.<session>                   plain             control -> holder: `Order`, signed
-    rcpt.<session>                  plain             holder -> control: `Progress`
+    rcpt.<session>                  plain             holder -> control: `Progress`, one or a list
     reg.<session>                   request           holder -> control: `Registration`
-    beat.<session>                  plain             holder -> control each second: `Beat`
+    beat.<session>                  plain, request    holder -> control each second: `Beat`
     ctl.command                     request           api, watch -> control: `CommandRequest`
     ctl.runs  ctl.commands          request           api -> control: what it knows
     live.changed                    plain             control -> api: a run or a command changed
@@ -19,6 +19,7 @@ Control bus
     bucket `desired`                <session>.<run>   the level: the latest signed `Order` of a run
     bucket `runs`                   <run>             registry of live runs
     bucket `commands`               <command>         state of every command and its receipts
+    bucket `control`                generation, clock what rises over restarts of control
     bucket `incidents`              <incident>        open and recent incidents
     bucket `pacts`                  <agent>           the pact in force, with its version
     bucket `agents`, `tokens`                         identities
@@ -117,6 +118,7 @@ LIVE_CHANGED = "live.changed"
 BUCKET_DESIRED = "desired"
 BUCKET_RUNS = "runs"
 BUCKET_COMMANDS = "commands"
+BUCKET_CONTROL = "control"
 BUCKET_INCIDENTS = "incidents"
 BUCKET_PACTS = "pacts"
 BUCKET_AGENTS = "agents"
@@ -128,6 +130,7 @@ BUCKETS = (
     BUCKET_COMMANDS,
     BUCKET_INCIDENTS,
     BUCKET_PACTS,
+    BUCKET_CONTROL,
     BUCKET_AGENTS,
     BUCKET_TOKENS,
     BUCKET_WATCH,

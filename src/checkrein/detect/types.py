@@ -5,12 +5,12 @@ given. It sees one run (or one key) at a time, in order. The same code runs live
 over recorded runs, and in replay.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from checkrein.events.types import Event
+from checkrein.events.types import Base
 from checkrein.policy.types import Pact
 
 
@@ -25,6 +25,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None = None
     evidence: tuple[tuple[str, int], ...] = ()
     subject: str = ""
+    run_id: str = ""
+    """The run it is about, from a detector that keeps many runs under one key; else empty."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,16 +41,35 @@ class Detector(Protocol):
     """`State` must be a msgspec Struct, so that it can be snapshot and restored, and bounded: each
     detector says its bound per key in its docstring."""
 
-    name: str
-    state_type: type[msgspec.Struct]
+    @property
+    def name(self) -> str: ...
 
-    def key(self, event: Event) -> Hashable | None:
+    @property
+    def state_type(self) -> type[msgspec.Struct]: ...
+
+    @property
+    def handles(self) -> tuple[type[Base], ...]:
+        """The types of events it wants to see."""
+
+    @property
+    def ticks(self) -> bool:
+        """Whether it wants `tick`."""
+
+    @property
+    def per_run(self) -> bool:
+        """Its keys are run ids: the state goes when the run has ended."""
+
+    @property
+    def blames(self) -> bool:
+        """Its breaches are the agent's own doing: two detectors of this kind ask for a halt."""
+
+    def key(self, event: Base) -> str | None:
         """Which state this event belongs to (usually `run_id`); None: not for this detector."""
 
     def start(self) -> Any:
         """A fresh state for a key."""
 
-    def observe(self, state: Any, event: Event, context: Context) -> Iterable[Observation]:
+    def observe(self, state: Any, event: Base, context: Context) -> Iterable[Observation]:
         """Takes in one event, in order; changes `state`; says what it sees."""
 
     def tick(self, state: Any, context: Context) -> Iterable[Observation]:

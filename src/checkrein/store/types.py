@@ -21,7 +21,8 @@ QUERIES: dict[str, str] = {
     "agents": "agents seen, with runs, tokens and usd: since?",
     "content": "one long text by hash: hash",
     "counts": "rows, bytes on disk, runs",
-    "marks": "highest number stored per recorder, agent and partition: recorder?",
+    "marks": "highest number stored per recorder, agent and partition, with the lane's chain hash: "
+    "recorder?, agent?",
 }
 
 
@@ -33,24 +34,41 @@ class StoreFull(StoreError):
     """No room on the disk."""
 
 
+class RowRefused(StoreError):
+    """One row of a `write` cannot be stored by anybody: nothing of that call was. The others may be
+    written without it."""
+
+    def __init__(self, agent: str, recorder: str, seq: int, why: str) -> None:
+        super().__init__(f"event {seq} of {recorder!r} ({agent!r}): {why}")
+        self.agent, self.recorder, self.seq, self.why = agent, recorder, seq, why
+
+
 class UnknownQuery(StoreError):
     """No query of that name, or a parameter it does not know."""
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One event on its way into the store: its lane's partition, and every field it has."""
+    """One event on its way into the store: its lane's partition, and every field it has. `chain` is
+    the lane's chain hash after this event, where it is known (after the last of an envelope)."""
 
     partition: int
     fields: dict[str, Any]
+    chain: bytes = b""
 
 
 class Store(Protocol):
     def write(self, rows: Sequence[Row]) -> int:
         """Makes rows durable; returns how many were new. An event is known by (agent, recorder,
-        seq): writing it again changes nothing. All or nothing. Raises StoreError."""
+        seq): writing it again changes nothing. All or nothing. Raises StoreError, StoreFull,
+        RowRefused."""
 
     def query(self, name: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         """A named query's rows. An event row is the event's JSON map with every field, plus
         `position`, an opaque cursor. Raises UnknownQuery, StoreError."""
 
-    def close(self) -> None: ...
+    def rest(self) -> None:
+        """For quiet times: does what would else wait for the next query, and gives memory back.
+        Raises StoreError; nothing is lost by that."""
+
+    def close(self) -> None:
+        """Waits for calls under way."""

@@ -1,0 +1,117 @@
+"""`checkrein run [options] -- COMMAND…`: runs any program supervised and instrumented."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from checkrein.supervise import command
+
+USAGE_ERROR = 2
+AGENT_BYTES_MAX = 200
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run any program supervised and instrumented.",
+)
+@click.option("--agent", default="", help="The agent's name (default: the program's).")
+@click.option("--room", default="", help="The room it works in.")
+@click.option("--environment", default="", help="development, staging or production.")
+@click.option("--pact", default="", metavar="FILE", help="What it has declared it may do.")
+@click.option("--url", default="", help="The server (default: CHECKREIN_URL, or a local `up`).")
+@click.option("--verbose", is_flag=True, help="Say on standard error what is done.")
+@click.option(
+    "--method", default="strongest", type=click.Choice(["strongest", "cgroup", "subreaper"]),
+    help="How the process tree is held.",
+)  # fmt: skip
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND…")
+def run(
+    agent: str, room: str, environment: str, pact: str, url: str, verbose: bool, method: str,
+    program: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Runs any program supervised and instrumented, without a change to it.
+
+    The exit code is the program's, 128 + n when signal n ended it. Nothing is printed on standard
+    output.
+    """
+    if not program:
+        raise click.UsageError("no program is named: checkrein run -- PROGRAM [ARGUMENT…]")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="checkrein: %(message)s",
+        stream=sys.stderr,
+    )
+    options = _options(agent, room, environment, pact, program)
+    if options is None:
+        sys.exit(USAGE_ERROR)
+    sys.exit(_run(replace(options, url=url, verbose=verbose, method=method)))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs `argv` (what follows `run`) and returns the exit code."""
+    try:
+        run.main(args=list(argv), prog_name="checkrein run")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def _options(
+    agent: str, room: str, environment: str, pact_path: str, program: Sequence[str]
+) -> command.Options | None:
+    """Options over the environment over defaults. None: the pact is none, which has been said."""
+    environ = os.environ
+    agent = agent or environ.get("CHECKREIN_AGENT", "")
+    pact_path = pact_path or environ.get("CHECKREIN_PACT", "")
+    pact, lost_contact = "", "continue"
+    if pact_path:
+        try:
+            pact, lost_contact = _pact(pact_path)
+        except (OSError, ValueError) as error:
+            sys.stderr.write(f"checkrein: {error}\n")
+            return None
+    return command.Options(
+        argv=program,
+        agent=(agent or _name_of(program))[:AGENT_BYTES_MAX],
+        named=bool(agent),
+        room=room or environ.get("CHECKREIN_ROOM", "") or "default",
+        environment=environment or environ.get("CHECKREIN_ENVIRONMENT", "") or "development",
+        pact=pact,
+        pact_path=pact_path,
+        lost_contact=lost_contact,
+    )
+
+
+def _run(options: command.Options) -> int:
+    try:
+        return command.run(options)
+    except OSError as error:
+        sys.stderr.write(f"checkrein: cannot supervise: {error}\n")
+        return 1
+
+
+def _pact(path: str) -> tuple[str, str]:
+    """The text and what it says of lost contact. Raises OSError or ValueError with the place."""
+    from checkrein.policy.pact import load
+
+    text = Path(path).read_text(encoding="utf-8")
+    return text, load(text, path).lost_contact
+
+
+def _name_of(program: Sequence[str]) -> str:
+    """`python path/to/bot.py` is `bot`; anything else is called like its program."""
+    first = Path(program[0]).name
+    if first.startswith("python"):
+        for argument in program[1:]:
+            if argument.endswith(".py"):
+                return Path(argument).stem
+            if not argument.startswith("-"):
+                break
+        if "-m" in program[1:-1]:
+            return program[program.index("-m") + 1]
+    return Path(first).stem or "agent"

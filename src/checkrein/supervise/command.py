@@ -1,0 +1,461 @@
+"""`checkrein run`: one program, supervised. The pieces in order, torn down in reverse.
+
+front (this process)  ->  supervisor (forked)  ->  the program (forked, held, then released)
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import termios
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from checkrein.bus.messages import RunRecord, SessionGrant, SessionRequest
+from checkrein.bus.types import Bus
+from checkrein.supervise import front, launch, proc
+from checkrein.supervise.cgroup import Leaf
+from checkrein.supervise.holding import Limits
+from checkrein.supervise.journal import Journal, RingRecording, host_name
+from checkrein.supervise.leftovers import Leftovers, is_empty
+from checkrein.supervise.link import Link
+from checkrein.supervise.local import LocalServer
+from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, ending
+from checkrein.supervise.place import Manifest, Place
+from checkrein.supervise.session import ServerUnreachable, ask
+from checkrein.supervise.shipping import Shipping
+from checkrein.supervise.supervisor import Supervisor
+from checkrein.supervise.tree import MARKER, Tree, hold, make_leaf
+from checkrein.supervise.unit import Unit
+from checkrein.world import REAL, World
+
+_log = logging.getLogger(__name__)
+CONTACT_WAIT_S = 2.0
+"""How long the program waits for the server before it starts without."""
+DRAIN_S = 5.0
+SWITCH_INTERVAL_S = 0.0005
+DEATH_SIGNALS = {"continue": 0, "pause": int(signal.SIGSTOP), "halt": int(signal.SIGKILL)}
+PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1,
+             signal.SIGUSR2)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for. `pact` is the text of a pact file, already found to be one, and
+    `lost_contact` its word. `method`: strongest, cgroup or subreaper."""
+
+    argv: Sequence[str]
+    agent: str
+    named: bool = False
+    room: str = ""
+    environment: str = "development"
+    pact: str = ""
+    pact_path: str = ""
+    lost_contact: str = "continue"
+    url: str = ""
+    verbose: bool = False
+    method: str = "strongest"
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    limits: Limits = field(default_factory=Limits)
+
+
+def run(options: Options, world: World = REAL) -> int:
+    """Runs the program to its end and returns its exit code as a shell would say it. Raises OSError
+    when the state folder cannot be written."""
+    environ = options.environ
+    run_id = world.uuid7()
+    record = RunRecord(
+        run_id=run_id,
+        task_id=_task_of(environ) or world.trace_id(),
+        agent=options.agent,
+        room=options.room,
+        environment=options.environment,
+        session="",
+        holder="supervisor",
+        started_at=world.now_ns(),
+        host=host_name(),
+        goal=" ".join(options.argv)[:500],
+        parent_run_id=environ.get("CHECKREIN_RUN_ID", ""),
+    )
+    leaf, why_not = make_leaf(run_id, options.method)
+    manifest = Manifest(
+        run=record, argv=list(options.argv), agents=[options.agent],
+        cgroup=str(leaf.path) if leaf is not None else "", lost_contact=options.lost_contact,
+    )  # fmt: skip
+    place = Place.make(manifest, environ)
+    terminal = launch.own_terminal()
+
+    def serve(words: int, died: int) -> int:
+        service = _Service(options, world, place, terminal, words, died, os.getppid(), leaf)
+        service.why_not_cgroup = why_not
+        return service.main()
+
+    def gave_up() -> None:
+        _without_supervisor(place, leaf)
+
+    return front.stand(serve, gave_up)
+
+
+class _Service:
+    """The supervisor's process."""
+
+    def __init__(
+        self, options: Options, world: World, place: Place, terminal: int, words: int, died: int,
+        front_pid: int, leaf: Leaf | None,
+    ) -> None:  # fmt: skip
+        self.options, self.world, self.place = options, world, place
+        self.terminal, self.words, self.died = terminal, words, died
+        self.front_pid, self.leaf = front_pid, leaf
+        self.why_not_cgroup = ""
+        self.helpers: set[int] = set()
+        self.manifest = place.read() or Manifest(run=_nobody())
+        self.code = 1
+        self._shell_group = os.getpgrp()
+        self._modes = _terminal_modes(terminal)
+
+    def main(self) -> int:
+        """The whole life of a supervisor; returns the program's exit code."""
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        proc.become_subreaper()
+        launch.name_process("checkrein-super")
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        launch.allow_many_files()
+        self.place.take()
+        os.set_blocking(self.words, False)
+        self.leftovers = Leftovers(self.options.environ, self.place)
+        self.shipping = Shipping(self.world, [self.place.recorders, *self.leftovers.folders])
+        self.shipping.start()
+        self.helpers.add(self.shipping.pid)
+        held = None
+        if not self.died:
+            held = launch.fork_held(self.leaf, self.terminal)
+        try:
+            asyncio.run(self._serve(held))
+        finally:
+            self._give_back_terminal()
+        return self.code
+
+    async def _serve(self, held: "launch.Held | None") -> None:
+        recording = RingRecording(self.place.recorders, self.world)
+        journal = Journal(self.world, recording)
+        supervisor = Supervisor(
+            self.world, journal, room=self.options.room, environment=self.options.environment,
+            limits=self.options.limits, reaps=True,
+        )  # fmt: skip
+        supervisor.session = self.manifest.session
+        supervisor.needs.update(self.manifest.agents)
+        if self.options.pact:
+            supervisor.pacts[self.options.agent if self.options.named else ""] = self.options.pact
+            supervisor.pacts[self.options.agent] = self.options.pact
+        leftovers, shipping = self.leftovers, self.shipping
+        leftovers.report(journal)
+        supervisor.needs.update(leftovers.agents)
+        link = Link(supervisor, self._ask, self._connect, self._granted(supervisor))
+        async with supervisor.serving(), _serving_socket(self.place, supervisor):
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(link.run())
+                    noting = tasks.create_task(self._note_changes(supervisor))
+                    self.code = await self._supervise(held, supervisor, link, journal)
+                    link.stop()
+                    noting.cancel()
+                    await link.close()
+            finally:
+                recording.close()
+                await shipping.stop(DRAIN_S)
+        leftovers.remove()
+        if is_empty(self.place.recorders):
+            self.place.remove()
+        self.place.release()
+
+    async def _supervise(
+        self, held: "launch.Held | None", supervisor: Supervisor, link: Link, journal: Journal
+    ) -> int:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONTACT_WAIT_S):
+                await link.settled.wait()
+        if link.error:
+            self._say(f"no contact with the server, recording locally: {link.error}", True)
+        if self.why_not_cgroup:
+            self._say(f"no cgroup ({self.why_not_cgroup}); sweeping instead", False)
+        record = self.manifest.run
+        if held is None:
+            tree = self._adopt()
+            if tree is None:
+                return await self._close_books(supervisor, journal)
+            unit = supervisor.take(tree, record, self.options.argv, again=True)
+            self._listen(supervisor, unit)
+            tree.thaw()
+        else:
+            tree = replace(
+                hold(record.run_id, held.pid, leaf=self.leaf, alone=True), without=self.helpers
+            )
+            unit = supervisor.take(tree, record, self.options.argv)
+            self._listen(supervisor, unit)
+            try:
+                self._release(held, supervisor)
+            except launch.CannotStart as error:
+                self._say(str(error), True)
+                await supervisor.finished(unit)
+                self._remember(supervisor, ended=True)
+                return error.exit_code
+        self._remember(supervisor, main=tree.main, main_started=tree.started)
+        exited = await supervisor.finished(unit)
+        self._remember(supervisor, ended=True)
+        self._last_line(unit)
+        return exited.shell_code
+
+    def _release(self, held: "launch.Held", supervisor: Supervisor) -> None:
+        """The program begins. Raises CannotStart."""
+        options = self.options
+        environment = agent_environment(options, self.place, self.manifest)
+        lost = self._lost_contact(supervisor)
+        self._remember(supervisor, lost_contact=lost)
+        held.release(launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost]))
+
+    async def _close_books(self, supervisor: Supervisor, journal: Journal) -> int:
+        """The program ended while no supervisor was there: with it, if its pact says so. Whoever is
+        left of it is stopped, and its run gets its end."""
+        manifest = self.manifest
+        self._hear_front(supervisor)
+        exited = supervisor.told_exits.get(manifest.main, UNKNOWN_EXIT)
+        self.helpers.add(os.getpid())
+        left = Tree(
+            manifest.run.run_id, manifest.main, -1, self.leaf, (self.front_pid, os.getpid()),
+            self.helpers, alone=True, exited=True,
+        )  # fmt: skip
+        until_ns = self.world.monotonic_ns() + self.options.limits.kill_ms * 1_000_000
+        while left.survivors() and self.world.monotonic_ns() < until_ns:
+            left.kill()
+            await self.world.sleep(0.01)
+        left.close()
+        reason = ""
+        if manifest.lost_contact == "halt" and exited.signal == signal.SIGKILL:
+            reason = "its supervisor was killed, and its pact says lost_contact: halt"
+        end = ending(exited, halted=reason, ended_by_code=False, named=False)
+        journal.ended(manifest.run, 0, end, exited)
+        self._remember(supervisor, ended=True)
+        if reason:
+            self._say(f"halted: {reason}", True)
+        return exited.shell_code
+
+    def _adopt(self) -> Tree | None:
+        """The tree that a killed supervisor left: the front is its parent now."""
+        now = proc.look(self.manifest.main) if self.manifest.main else None
+        if now is None or now.started != self.manifest.main_started or not proc.alive(now):
+            return None
+        tree = hold(self.manifest.run.run_id, now.pid, leaf=self.leaf, alone=True,
+                    roots=(self.front_pid, os.getpid()))  # fmt: skip
+        self.helpers.add(os.getpid())
+        return replace(tree, without=self.helpers)
+
+    def _lost_contact(self, supervisor: Supervisor) -> str:
+        text = supervisor.pacts.get(self.options.agent, "")
+        found = self.options.lost_contact
+        if text and text != self.options.pact:
+            with suppress(Exception):
+                from checkrein.policy.pact import load
+
+                found = load(text, self.options.agent).lost_contact
+        return found if found in DEATH_SIGNALS else "continue"
+
+    # -- signals, the terminal, the front ------------------------------------------------------
+
+    def _listen(self, supervisor: Supervisor, unit: Unit) -> None:
+        loop = asyncio.get_running_loop()
+        for number in PASSED_ON:
+            loop.add_signal_handler(number, supervisor.forward, unit, number)
+        loop.add_signal_handler(signal.SIGCONT, self._continue, unit)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, front.PASSED_ON)
+        loop.add_signal_handler(signal.SIGCHLD, self._child_changed, unit)
+        loop.add_reader(self.words, self._hear_front, supervisor)
+
+    def _child_changed(self, unit: Unit) -> None:
+        """The program was stopped by the terminal: so is the front, and the shell sees it."""
+        if unit.exit is not None or unit.ladder.frozen or unit.ladder.halting:
+            return
+        with suppress(ChildProcessError):
+            told = os.waitid(os.P_PIDFD, unit.tree.pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+            if told is not None and told.si_status in (signal.SIGTSTP, signal.SIGTTIN,
+                                                       signal.SIGTTOU):  # fmt: skip
+                with suppress(ChildProcessError):
+                    os.waitid(os.P_PIDFD, unit.tree.pidfd, os.WSTOPPED | os.WNOHANG)
+                with suppress(ProcessLookupError):
+                    os.kill(self.front_pid, signal.SIGSTOP)
+
+    def _continue(self, unit: Unit) -> None:
+        """The shell has continued us: the program gets the terminal back, if we have it."""
+        if unit.exit is not None:
+            return
+        if self.terminal >= 0:
+            with suppress(OSError):
+                if os.tcgetpgrp(self.terminal) == self._shell_group:
+                    launch.take_foreground(self.terminal, unit.tree.main)
+        if not unit.ladder.frozen:
+            unit.tree.forward(signal.SIGCONT)
+
+    def _hear_front(self, supervisor: Supervisor) -> None:
+        try:
+            data = os.read(self.words, 4096)
+        except BlockingIOError:
+            return
+        if not data:
+            with suppress(ValueError):
+                asyncio.get_running_loop().remove_reader(self.words)
+            self._say("the process that was started was killed; the run goes on, supervised", True)
+            return
+        for line in data.decode().splitlines():
+            pid, code, number = (int(word) for word in line.split())
+            exited = Exit(code=code if code >= 0 else None, signal=number)
+            supervisor.told_exits[pid] = exited
+
+    def _give_back_terminal(self) -> None:
+        if self.terminal < 0:
+            return
+        launch.take_foreground(self.terminal, self._shell_group)
+        if self._modes is not None and self.code > 128:
+            with suppress(termios.error):
+                termios.tcsetattr(self.terminal, termios.TCSADRAIN, self._modes)
+
+    # -- the server ------------------------------------------------------------------------------
+
+    async def _ask(self, agents: list[str], session: str) -> SessionGrant:
+        from checkrein.sdk import config
+
+        environ = self.options.environ
+        given = {"url": self.options.url} if self.options.url else {}
+        endpoint = config.endpoint(config.read(environ, **given), environ)
+        if endpoint is None or not endpoint.url:
+            raise ServerUnreachable("no server is named (CHECKREIN_URL), and none runs here")
+        request = SessionRequest(
+            kind="supervisor", agents=agents, session=session, room=self.options.room,
+            environment=self.options.environment, host=host_name(), pid=os.getpid(),
+            pacts={self.options.agent: self.options.pact} if self.options.pact else {},
+        )  # fmt: skip
+        return await ask(endpoint.url, endpoint.token, request)
+
+    async def _connect(self, grant: SessionGrant) -> Bus:
+        from checkrein.bus import nats, subjects
+        from checkrein.bus.credentials import Credential
+
+        credential = Credential(grant.jwt, grant.seed)
+        return await nats.connect(
+            grant.control_urls, credential, name=f"supervisor {grant.session}",
+            inbox_prefix=subjects.inbox(grant.session),
+        )  # fmt: skip
+
+    def _granted(self, supervisor: Supervisor) -> Callable[[SessionGrant], None]:
+        def granted(grant: SessionGrant) -> None:
+            self.shipping.granted(grant)
+            self._remember(supervisor)
+
+        return granted
+
+    async def _note_changes(self, supervisor: Supervisor) -> None:
+        """What a later supervisor must know stands in the manifest within a second; shipping that
+        died is started again."""
+        while True:
+            await self.world.sleep(1.0)
+            self._remember(supervisor)
+            self.shipping.look()
+            self.helpers.add(self.shipping.pid)
+
+    def _remember(self, supervisor: Supervisor, **more: object) -> None:
+        agents = sorted(supervisor.needs)
+        after = msgspec.structs.replace(
+            self.manifest, session=supervisor.session, agents=agents, **more
+        )
+        if after != self.manifest:
+            self.manifest = after
+            with suppress(OSError):
+                self.place.write(after)
+
+    # -- words ---------------------------------------------------------------------------------
+
+    def _last_line(self, unit: Unit) -> None:
+        order = unit.ladder.halt_of(unit.main_run) if unit.ladder.halting else None
+        if order is not None:
+            issued_by = order.issued_by or "an operator"
+            self._say(f"halted by {issued_by}: {order.reason or 'no reason given'}", True)
+
+    def _say(self, words: str, always: bool) -> None:
+        """One short line on standard error; only what is wrong unless `--verbose`."""
+        if always or self.options.verbose:
+            with suppress(OSError):
+                os.write(2, f"checkrein: {words}\n".encode())
+
+
+@asynccontextmanager
+async def _serving_socket(place: Place, supervisor: Supervisor) -> AsyncIterator[LocalServer]:
+    server = LocalServer(place.socket, supervisor)
+    await server.open()
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+def agent_environment(options: Options, place: Place, manifest: Manifest) -> dict[str, str]:
+    """The program's environment: where its supervisor is, who it is, and the bootstrap that
+    instruments Python. Harmless to any other program."""
+    from checkrein import sdk
+
+    environment = dict(options.environ)
+    boot = str(Path(sdk.__file__ or "").parent / "boot")
+    path = environment.get("PYTHONPATH", "")
+    environment |= {
+        "PYTHONPATH": f"{boot}{os.pathsep}{path}" if path else boot,
+        "CHECKREIN_SUPERVISOR": str(place.socket),
+        "CHECKREIN_RECORDERS": str(place.recorders),
+        "CHECKREIN_RUN_ID": manifest.run.run_id,
+        "CHECKREIN_TASK_ID": manifest.run.task_id,
+        "CHECKREIN_AGENT": options.agent,
+        "CHECKREIN_ROOM": options.room,
+        "CHECKREIN_ENVIRONMENT": options.environment,
+        MARKER: manifest.run.run_id,
+    }
+    if options.pact_path:
+        environment["CHECKREIN_PACT"] = str(Path(options.pact_path).resolve())
+    environment.pop("CHECKREIN_TOKEN", None)  # an agent needs none, and must not have an operator's
+    return environment
+
+
+def _without_supervisor(place: Place, leaf: Leaf | None) -> None:
+    """Supervisors were killed again and again: what the pact says of lost contact is done here."""
+    manifest = place.read()
+    if manifest is None or not manifest.main:
+        return
+    what = manifest.lost_contact
+    if leaf is not None:
+        with suppress(OSError):
+            if what == "halt":
+                leaf.kill()
+            elif what == "pause":
+                leaf.freeze()
+    sys.stderr.write(f"checkrein: the run is not supervised any more (lost_contact: {what})\n")
+
+
+def _task_of(environ: Mapping[str, str]) -> str:
+    """The task this run belongs to, when it was started by a supervised one or by a traced one."""
+    parent = environ.get("TRACEPARENT", "").split("-")
+    return environ.get("CHECKREIN_TASK_ID", "") or (parent[1] if len(parent) == 4 else "")
+
+
+def _terminal_modes(terminal: int) -> list[Any] | None:
+    if terminal < 0:
+        return None
+    with suppress(termios.error):
+        return list(termios.tcgetattr(terminal))
+    return None
+
+
+def _nobody() -> RunRecord:
+    return RunRecord(run_id="", task_id="", agent="", room="", environment="", session="",
+                     holder="supervisor", started_at=0)  # fmt: skip

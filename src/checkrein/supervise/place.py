@@ -1,0 +1,134 @@
+"""The folder of one supervised run: its agents' recorders, and what a later supervisor must know.
+
+    $XDG_STATE_HOME/checkrein/runs/RUN_ID/      (0700)
+        manifest        JSON, replaced whole: who runs here, since when, under which session
+        lock            held (flock) by the living supervisor
+        recorders/      one folder for each recorder
+        agent.sock      where the agent's processes speak
+
+Whoever can take the lock knows that no supervisor lives, and may finish what it left.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from checkrein.bus.messages import RunRecord
+
+SOCKET_PATH_BYTES_MAX = 100
+MANIFEST_BYTES_MAX = 1024 * 1024
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`main` and `main_started` name the agent's first process (0: not started yet). `agents` are
+    all for which anything is recorded here."""
+
+    run: RunRecord
+    argv: list[str] = []
+    main: int = 0
+    main_started: int = 0
+    cgroup: str = ""
+    session: str = ""
+    agents: list[str] = []
+    lost_contact: str = "continue"
+    ended: bool = False
+
+
+class Place:
+    """One run's folder. Made by `make`; an abandoned one is opened by `abandoned`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = -1
+
+    @classmethod
+    def make(cls, manifest: Manifest, environ: Mapping[str, str]) -> "Place":
+        """Raises OSError when the state folder cannot be written."""
+        folder = runs_folder(environ) / manifest.run.run_id
+        folder.mkdir(mode=0o700, parents=True)
+        place = cls(folder)
+        place.recorders.mkdir(mode=0o700)
+        place.write(manifest)
+        return place
+
+    @property
+    def recorders(self) -> Path:
+        return self.folder / "recorders"
+
+    @property
+    def socket(self) -> Path:
+        """In the folder, unless that makes too long a path for a socket."""
+        path = self.folder / "agent.sock"
+        if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+            return path
+        base = Path(f"/tmp/checkrein-{os.getuid()}")  # noqa: S108 # made 0700 and checked below
+        base.mkdir(mode=0o700, exist_ok=True)
+        if base.stat().st_uid != os.getuid():
+            raise OSError(f"{base} belongs to another user")
+        base.chmod(0o700)
+        return base / self.folder.name / "agent.sock"
+
+    def read(self) -> Manifest | None:
+        """None when there is none, or none that can be read."""
+        try:
+            data = (self.folder / "manifest").read_bytes()[:MANIFEST_BYTES_MAX]
+            return msgspec.json.decode(data, type=Manifest)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def write(self, manifest: Manifest) -> None:
+        beside = self.folder / "manifest.new"
+        beside.write_bytes(msgspec.json.encode(manifest))
+        beside.replace(self.folder / "manifest")
+
+    def take(self) -> bool:
+        """Takes the lock, for as long as this process lives or until `release`. False: held."""
+        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return False
+        self._lock = fd
+        return True
+
+    def release(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def remove(self) -> None:
+        """All of it, once the store has confirmed every event."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            if self.socket.parent != self.folder:
+                shutil.rmtree(self.socket.parent, ignore_errors=True)
+
+
+def runs_folder(environ: Mapping[str, str]) -> Path:
+    state = environ.get("XDG_STATE_HOME", "")
+    base = Path(state) if state else Path(environ.get("HOME", "") or "/tmp") / ".local/state"  # noqa: S108 # no home: the last resort
+    return base / "checkrein" / "runs"
+
+
+def abandoned(environ: Mapping[str, str]) -> list[tuple[Place, Manifest]]:
+    """Folders whose supervisor is gone, oldest first; each is locked for us."""
+    folder = runs_folder(environ)
+    found: list[tuple[Place, Manifest]] = []
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in names:
+        place = Place(folder / name)
+        with suppress(OSError):
+            if not place.take():
+                continue
+            manifest = place.read()
+            if manifest is None:
+                place.release()
+                continue
+            found.append((place, manifest))
+    return found

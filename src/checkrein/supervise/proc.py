@@ -1,0 +1,155 @@
+"""The process table as `/proc` shows it: who is whose child, and in which state.
+
+A pid alone names nothing for long: it is used again. A process is named here by its pid *and* the
+time it started, and is signalled through a pidfd that was checked against both.
+"""
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable, Set
+from contextlib import suppress
+from dataclasses import dataclass
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+STOPPED = frozenset("Tt")
+GONE = frozenset("ZX")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One row of the table. `started` is in clock ticks since boot; with `pid` it is an identity."""
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    state: str
+    started: int
+    name: str = ""
+
+
+def look(pid: int) -> Process | None:
+    """The process as it is now; None when there is none of this pid."""
+    return look_at(f"/proc/{pid}/stat")
+
+
+def look_at(path: str) -> Process | None:
+    """A process or a thread, by the path of its `stat`."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 1024)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    name_end = text.rfind(b")")
+    fields = text[name_end + 2 :].split()
+    if len(fields) < 20:
+        return None
+    return Process(
+        int(text[: text.index(b" ")]),
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        chr(fields[0][0]),
+        int(fields[19]),
+        text[text.find(b"(") + 1 : name_end].decode("utf-8", "replace"),
+    )
+
+
+def alive(process: Process | None) -> bool:
+    """There, and not only waiting to be buried."""
+    return process is not None and process.state not in GONE
+
+
+def table() -> dict[int, Process]:
+    """All processes there are. Not a snapshot: rows are read one after another."""
+    rows = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {row.pid: row for row in rows if row is not None}
+
+
+def descendants(
+    roots: Iterable[int], rows: dict[int, Process], without: Set[int] = frozenset()
+) -> list[Process]:
+    """Everyone below the roots; not the roots themselves, nor what is below `without`."""
+    children: dict[int, list[Process]] = {}
+    for row in rows.values():
+        children.setdefault(row.parent, []).append(row)
+    found: list[Process] = []
+    todo = list(roots)
+    while todo:
+        for row in children.get(todo.pop(), ()):
+            if row.pid not in without:
+                found.append(row)
+                todo.append(row.pid)
+    return found
+
+
+def send(process: Process, number: int) -> bool:
+    """Signals this very process, never another that got its pid since. False: it is gone."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:
+        return False
+    try:
+        now = look(process.pid)
+        if now is None or now.started != process.started:
+            return False
+        signal.pidfd_send_signal(fd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def environment_has(pid: int, marker: bytes) -> bool:
+    """Whether the process was started with this `NAME=value` in its environment."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return marker in file.read(1024 * 1024).split(b"\0")
+    except OSError:
+        return False
+
+
+def become_subreaper() -> bool:
+    """Orphans of our descendants become our children from now on. False where Linux refuses."""
+    return bool(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def die_with_parent(number: int) -> None:
+    """This process gets signal `number` when the thread that forked it ends; survives exec."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def reap_others(mine: Set[int]) -> None:
+    """Buries dead children that nobody waits for (adopted orphans); leaves those in `mine`."""
+    with suppress(ChildProcessError):
+        if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return
+    me = os.getpid()
+    for row in table().values():
+        if row.parent == me and row.state == "Z" and row.pid not in mine:
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, row.pid, os.WEXITED | os.WNOHANG)
+
+
+def stands_still(process: Process) -> bool:
+    """Whether every thread of it is stopped (or it is dead), not only the first one."""
+    if process.state in GONE:
+        return True
+    if process.state not in STOPPED:
+        return False
+    try:
+        threads = os.listdir(f"/proc/{process.pid}/task")
+    except OSError:
+        return True
+    rows = (look_at(f"/proc/{process.pid}/task/{thread}/stat") for thread in threads)
+    return all(row is None or row.state in STOPPED or row.state in GONE for row in rows)

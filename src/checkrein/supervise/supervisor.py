@@ -1,0 +1,446 @@
+"""The supervisor: holds process trees from outside, and is the one who can say that they stopped.
+
+One serves many units. Nothing on its loop waits for events, JetStream or a disk: shipping has a loop
+of its own. Orders come in as signed bytes, from the edge or from the level; what became of them
+goes out as receipts.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from checkrein.bus.messages import Order, Progress, RunRecord
+from checkrein.bus.orders import Accepted, Inbox, OrderRefused
+from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Need, State, Welcome
+from checkrein.supervise import happenings as h
+from checkrein.supervise import proc
+from checkrein.supervise.holding import Limits
+from checkrein.supervise.journal import Journal, host_name
+from checkrein.supervise.ladder import Ladder
+from checkrein.supervise.local import Peer
+from checkrein.supervise.looking import Looking
+from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit
+from checkrein.supervise.reports import Reports
+from checkrein.supervise.tree import Tree
+from checkrein.supervise.unit import Unit
+from checkrein.world import World
+
+_log = logging.getLogger(__name__)
+LEVEL = "L0"
+"""Held and stoppable, but not fenced in: nothing here keeps a program from the network."""
+GRACE_MS = 1_000
+LAST_WORDS_MS = 250
+
+
+class Supervisor:
+    """Serve with `async with supervisor.serving():`; `changed` is set when there is something for
+    the link to send (receipts, registrations)."""
+
+    def __init__(
+        self,
+        world: World,
+        journal: Journal,
+        *,
+        room: str = "",
+        environment: str = "",
+        limits: Limits | None = None,
+        reaps: bool = False,
+    ) -> None:
+        self.world = world
+        self.journal = journal
+        self.room = room
+        self.environment = environment
+        self.limits = limits if limits is not None else Limits()
+        self.units: dict[str, Unit] = {}
+        self.pacts: dict[str, str] = {}
+        self.reports = Reports()
+        self.changed = asyncio.Event()
+        self.to_register: dict[str, RunRecord] = {}
+        self.needs: set[str] = set()
+        self.session = ""
+        self.inbox: Inbox | None = None
+        self.orders_refused = 0
+        self._reaps = reaps
+        self._unit_of_run: dict[str, Unit] = {}
+        self._finished: dict[Unit, asyncio.Event] = {}
+        self.told_exits: dict[int, Exit] = {}
+        """How processes ended whose parent is not this one, by pid: told by the front."""
+        self._wake_at: dict[Unit, asyncio.TimerHandle] = {}
+        self._looking = Looking(world, self._answered, self._reap)
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            looking = tasks.create_task(self._looking.run())
+            try:
+                yield
+            finally:
+                looking.cancel()
+                for handle in self._wake_at.values():
+                    handle.cancel()
+                loop = asyncio.get_running_loop()
+                for unit in self.units.values():
+                    loop.remove_reader(unit.tree.pidfd)
+                    unit.tree.close()
+                self._tasks = None
+
+    # -- units ---------------------------------------------------------------------------------
+
+    def take(
+        self, tree: Tree, record: RunRecord, argv: Sequence[str] = (), again: bool = False
+    ) -> Unit:
+        """Supervises a held or running child from now on; its run is recorded as started. `again`:
+        a supervisor before this one did so, and was killed."""
+        record = msgspec.structs.replace(
+            record, session=self.session, holder="supervisor", host=host_name(), pid=tree.main,
+            level=LEVEL,
+        )  # fmt: skip
+        unit = Unit(tree.unit, tree, record.run_id, Ladder(self.limits), argv)
+        self.units[unit.name] = unit
+        self._finished[unit] = asyncio.Event()
+        asyncio.get_running_loop().add_reader(tree.pidfd, self._main_gone, unit)
+        if again:
+            why = "its supervisor was killed; a new one has taken over"
+            self.journal.status(record, 0, "running", why)
+        else:
+            self.journal.started(record, argv)
+        self._began(unit, record)
+        return unit
+
+    async def finished(self, unit: Unit) -> Exit:
+        """When the main process is gone, nobody of its tree is left and its runs have their end."""
+        await self._finished[unit].wait()
+        return unit.exit or UNKNOWN_EXIT
+
+    def forward(self, unit: Unit, number: int) -> None:
+        """Passes a signal on to the unit's process group."""
+        unit.sent = number
+        unit.tree.forward(number)
+
+    def run_ids(self) -> list[str]:
+        """The runs that are not over."""
+        return [r for unit in self.units.values() for r, run in unit.runs.items() if not run.over]
+
+    def records(self) -> list[RunRecord]:
+        """All runs that are not over, as they are registered."""
+        return [
+            run.record for unit in self.units.values() for run in unit.runs.values() if not run.over
+        ]
+
+    def join_session(self, session: str, inbox: Inbox) -> None:
+        """Orders are accepted through this inbox from now on; all runs register with it."""
+        self.session, self.inbox = session, inbox
+        for unit in self.units.values():
+            for run in unit.runs.values():
+                run.record = msgspec.structs.replace(run.record, session=session)
+                if not run.over:
+                    self.to_register[run.record.run_id] = run.record
+        self.changed.set()
+
+    # -- orders --------------------------------------------------------------------------------
+
+    def deliver(self, signed: bytes) -> None:
+        """An order, from wherever. What must not be obeyed is counted and said."""
+        if self.inbox is None:
+            return
+        at_ns = self.world.monotonic_ns()
+        try:
+            accepted = self.inbox.accept(signed)
+        except OrderRefused as error:
+            self.orders_refused += 1
+            _log.warning("%s", error)
+            return
+        order = accepted.order
+        if order.verb == "probe":
+            self._probe(order, at_ns)
+        else:
+            self._obey(accepted, at_ns)
+        self.changed.set()
+
+    def _obey(self, accepted: Accepted, at_ns: int) -> None:
+        order = accepted.order
+        by_unit: dict[Unit, list[tuple[str, int]]] = {}
+        for run in accepted.runs:
+            unit = self._unit_of_run.get(run.run_id)
+            if unit is None:
+                self._refuse(order, run.run_id, run.epoch, "no such run here")
+            else:
+                by_unit.setdefault(unit, []).append((run.run_id, run.epoch))
+        for unit, runs in by_unit.items():
+            ordered = h.Ordered(
+                order.command_id, order.verb, tuple(runs), order.reason, order.issued_by,
+                order.arguments,
+            )  # fmt: skip
+            if order.verb == "inspect":
+                self._inspect(unit, ordered, at_ns)
+            else:
+                self._apply(unit, unit.ladder.step(at_ns, ordered))
+        epochs = {run.run_id: run.epoch for run in order.runs}
+        for run_id, why in accepted.refused:
+            if run_id in accepted.again:
+                self.reports.again(order.command_id, run_id)
+            else:
+                self._refuse(order, run_id, epochs.get(run_id, 0), why)
+
+    def _probe(self, order: Order, at_ns: int) -> None:
+        """Can this be stopped now? Asked of the kernel, for the tree each run is in."""
+        for run in order.runs:
+            unit = self._unit_of_run.get(run.run_id)
+            reach = unit is not None and unit.can_signal()
+            method = unit.tree.method if unit is not None else "no such run here"
+            self._report(
+                h.Report(
+                    order.command_id, run.run_id, run.epoch, "probe", self._ms(at_ns),
+                    confirmed=reach, detail=f"{LEVEL} {method}",
+                ),
+                order.nonce,
+            )  # fmt: skip
+
+    def _inspect(self, unit: Unit, ordered: h.Ordered, at_ns: int) -> None:
+        found = msgspec.json.encode(unit.tree.capture()).decode()
+        for run_id, epoch in ordered.runs:
+            report = h.Report(
+                ordered.command_id, run_id, epoch, "obeyed", self._ms(at_ns),
+                confirmed=True, detail=found,
+            )  # fmt: skip
+            self._report(report)
+
+    def _refuse(self, order: Order, run_id: str, epoch: int, why: str) -> None:
+        self._report(h.Report(order.command_id, run_id, epoch, "refused", 0.0, detail=why))
+
+    # -- what the ladders want -----------------------------------------------------------------
+
+    def _apply(self, unit: Unit, acts: list[h.Act]) -> None:
+        captured = any(isinstance(act, h.Capture) for act in acts)
+        for act in acts:
+            try:
+                if isinstance(act, h.Mark):
+                    # What is captured is recorded with the status, in one event.
+                    self._mark(unit, act, silent=captured and act.run_id == unit.main_run)
+                    continue
+                self._do(unit, act)
+            except OSError as error:
+                _log.warning("unit %s: its cgroup fails (%s); sweeping instead", unit.name, error)
+                unit.tree.leaf = None
+                self._do(unit, act)
+        self._set_timer(unit)
+
+    def _do(self, unit: Unit, act: h.Act) -> None:
+        match act:
+            case h.Report():
+                self._report(act)
+            case h.Tell():
+                unit.tell(act)
+            case h.Freeze():
+                unit.freezes += 1
+                unit.tree.freeze()
+                self._looking.freezing(unit, self.limits.freeze_ms)
+            case h.Thaw():
+                self._looking.drop(unit)
+                unit.tree.thaw()
+            case h.Capture():
+                self._looking.capturing(unit)
+            case h.Kill():
+                unit.tree.kill()
+                self._looking.killing(unit, self.limits.kill_ms)
+            case h.Mark():
+                self._mark(unit, act, silent=False)
+            case h.Revoke(run_id):
+                run = unit.runs.get(run_id)
+                if run is not None:
+                    self.to_register.pop(run_id, None)
+
+    def _mark(self, unit: Unit, mark: h.Mark, silent: bool) -> None:
+        run = unit.runs.get(mark.run_id)
+        if run is None or run.ending is not None:
+            return
+        run.status, run.reason = mark.status, mark.reason
+        if not silent and (mark.status == "halted" or run.owner is None):
+            self.journal.status(run.record, run.step, mark.status, mark.reason)
+
+    def _answered(self, unit: Unit, happened: h.Happened) -> None:
+        """From the watcher."""
+        if isinstance(happened, h.Captured) and unit.ladder.halting:
+            run = unit.runs.get(unit.main_run)
+            if run is not None and run.ending is None:
+                self.journal.status(
+                    run.record, run.step, run.status, run.reason, {"capture": happened.detail}
+                )
+        self._feed(unit, happened)
+
+    def _feed(self, unit: Unit, happened: h.Happened) -> None:
+        self._apply(unit, unit.ladder.step(self.world.monotonic_ns(), happened))
+
+    def _set_timer(self, unit: Unit) -> None:
+        handle = self._wake_at.pop(unit, None)
+        if handle is not None:
+            handle.cancel()
+        wake_at_ns = unit.ladder.wake_at_ns
+        if wake_at_ns is not None:
+            wait_s = max(0.0, (wake_at_ns - self.world.monotonic_ns()) / 1e9)
+            loop = asyncio.get_running_loop()
+            self._wake_at[unit] = loop.call_later(wait_s, self._feed, unit, h.Tick())
+
+    # -- the end of a process ------------------------------------------------------------------
+
+    def _main_gone(self, unit: Unit) -> None:
+        asyncio.get_running_loop().remove_reader(unit.tree.pidfd)
+        unit.died(_bury(unit.tree.pidfd))
+        self._feed(unit, h.Died())
+        if self._tasks is not None:
+            self._tasks.create_task(self._see_off(unit))
+
+    async def _see_off(self, unit: Unit) -> None:
+        """Its last words are read, and whoever outlived it ends, too."""
+        main = unit.tree.main
+        await self._until(lambda: not unit.peers, LAST_WORDS_MS)
+        if unit.exit == UNKNOWN_EXIT:
+            await self._until(lambda: main in self.told_exits, LAST_WORDS_MS)
+            unit.exit = self.told_exits.pop(main, UNKNOWN_EXIT)
+        if not unit.ladder.halting:
+            await self._until(lambda: unit.ladder.halting or not unit.tree.survivors(), GRACE_MS)
+        if unit.ladder.halting:  # then the ladder kills what is left
+            while not unit.ladder.done:
+                await self._until(lambda: unit.ladder.done, GRACE_MS)
+        left = unit.tree.survivors()
+        if left:
+            _log.warning(
+                "%d process(es) outlived the program and were stopped: %s",
+                len(left), ", ".join(map(str, left[:8])),
+            )  # fmt: skip
+            unit.tree.kill()
+            self._looking.killing(unit, self.limits.kill_ms)
+            while unit.tree.survivors():
+                await self._until(lambda: not unit.tree.survivors(), GRACE_MS)
+        self._finish(unit)
+
+    async def _until(self, true: Callable[[], bool], ms_max: int) -> None:
+        until_ns = self.world.monotonic_ns() + ms_max * 1_000_000
+        pause_s = 0.001
+        while not true() and self.world.monotonic_ns() < until_ns:
+            await self.world.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.05)
+
+    def _finish(self, unit: Unit) -> None:
+        if self._finished[unit].is_set():
+            return
+        for run in unit.end_runs():
+            if run.ending is not None:
+                self.journal.ended(run.record, run.step, run.ending, unit.exit or UNKNOWN_EXIT)
+        handle = self._wake_at.pop(unit, None)
+        if handle is not None:
+            handle.cancel()
+        self._finished[unit].set()
+        self.changed.set()
+
+    def _reap(self) -> None:
+        if self._reaps:
+            proc.reap_others({unit.tree.main for unit in self.units.values()})
+
+    # -- what the agent's processes say ----------------------------------------------------------
+
+    def unit_of(self, pid: int) -> str | None:
+        return next((name for name, unit in self.units.items() if unit.tree.holds(pid)), None)
+
+    def came(self, unit_name: str, peer: Peer, hello: Hello) -> Welcome:
+        unit = self.units[unit_name]
+        unit.peers.append(peer)
+        return Welcome(
+            pacts=self.pacts, room=self.room, environment=self.environment, standing=unit.standing()
+        )
+
+    def left(self, unit_name: str, peer: Peer) -> None:
+        unit = self.units[unit_name]
+        acts, ended = unit.left(peer, self.world.monotonic_ns())
+        self._apply(unit, acts)
+        for run in ended:
+            if run.ending is not None:
+                self.journal.ended(run.record, run.step, run.ending, UNKNOWN_EXIT)
+            self.to_register.pop(run.record.run_id, None)
+        self.changed.set()
+
+    def said(self, unit_name: str, peer: Peer, message: FromAgent) -> None:
+        unit = self.units[unit_name]
+        now_ns = self.world.monotonic_ns()
+        match message:
+            case Began(run=record, adopted=adopted):
+                record = msgspec.structs.replace(
+                    record, session=self.session, holder="supervisor", host=host_name(),
+                    pid=peer.pid, level=LEVEL,
+                )  # fmt: skip
+                named = not adopted or bool(record.goal or record.task_type)
+                self._began(unit, record, peer, named)
+            case Ended(run_id=run_id, status=status, reason=reason):
+                run = unit.runs.get(run_id)
+                if run is not None and run.owner is peer:
+                    self._apply(unit, unit.ended_by_code(run_id, status, reason, now_ns))
+                self.to_register.pop(run_id, None)
+            case State():
+                self._apply(unit, unit.stated(message, now_ns))
+            case Did(command_id=command_id, run_id=run_id, stage=stage, detail=detail):
+                run = unit.runs.get(run_id)
+                if run is not None and run.owner is peer:
+                    self._feed(unit, h.SdkDid(command_id, run_id, stage, detail))
+            case Need(agents=agents):
+                self.needs.update(agents)
+            case Hello():
+                pass
+        self.changed.set()
+
+    def _began(
+        self, unit: Unit, record: RunRecord, owner: Peer | None = None, named: bool = False
+    ) -> None:
+        holder = self._unit_of_run.get(record.run_id)
+        if holder is not None and holder is not unit:
+            _log.warning(
+                "run %s is another unit's; not taken from unit %s", record.run_id, unit.name
+            )
+            return
+        self._apply(unit, unit.began(record, self.world.monotonic_ns(), owner, named))
+        if record.run_id in unit.runs:
+            self._unit_of_run[record.run_id] = unit
+            self.to_register[record.run_id] = unit.runs[record.run_id].record
+            self.needs.add(record.agent)
+            self.changed.set()
+
+    # -- small -----------------------------------------------------------------------------------
+
+    def _report(self, report: h.Report, nonce: str = "") -> None:
+        self.reports.add(
+            Progress(
+                command_id=report.command_id,
+                session=self.session,
+                run_id=report.run_id,
+                epoch=report.epoch,
+                stage=report.stage,
+                ms=report.ms,
+                at=self.world.now_ns(),
+                by=report.by,
+                confirmed=report.confirmed,
+                detail=report.detail,
+                nonce=nonce,
+            )
+        )
+        self.changed.set()
+
+    def _ms(self, at_ns: int) -> float:
+        return round((self.world.monotonic_ns() - at_ns) / 1e6, 3)
+
+
+def _bury(pidfd: int) -> Exit:
+    """The exit status of a dead child; unknown when it was somebody else's child."""
+    try:
+        status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return UNKNOWN_EXIT
+    if status is None:
+        return UNKNOWN_EXIT
+    if status.si_code == os.CLD_EXITED:
+        return Exit(code=status.si_status)
+    return Exit(signal=status.si_status, dumped=status.si_code == os.CLD_DUMPED)

@@ -1,0 +1,259 @@
+"""A process and all it started, held by the strongest means there is.
+
+    cgroup      a leaf of the unified hierarchy: nothing gets out, forks included
+    subreaper   a process group, and every orphan comes back to us: found by sweeping `/proc`
+
+Every operation here only *acts* or only *looks*, and returns at once: `freeze` then `frozen` until
+it says yes. Looking also chases: newcomers found by a look get what the others got. A tree never
+signals a process that took over a pid.
+"""
+
+import os
+import signal
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from checkrein.supervise import proc
+from checkrein.supervise.cgroup import Leaf, NoCgroup
+from checkrein.supervise.proc import Process
+
+MARKER = "CHECKREIN_UNIT"
+CAPTURED_PROCESSES_MAX = 16
+
+
+@dataclass(eq=False)
+class Tree:
+    """`main` is our child, not yet waited for by anyone else, leader of its own process group.
+    `roots`: below whom orphans of this tree may come up; `alone`: whatever comes up there is ours.
+    """
+
+    unit: str
+    main: int
+    pidfd: int
+    leaf: Leaf | None = None
+    roots: tuple[int, ...] = ()
+    without: AbstractSet[int] = frozenset()
+    alone: bool = False
+    started: int = 0
+    known: dict[int, Process] = field(default_factory=dict)
+    exited: bool = False
+
+    @property
+    def method(self) -> str:
+        return "cgroup" if self.leaf is not None else "subreaper"
+
+    # -- acts ----------------------------------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Begins to stop everyone."""
+        if self.leaf is not None:
+            self.leaf.freeze()
+        else:
+            self._signal_group(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets everyone go on. Those who were stopped one by one are continued one by one."""
+        if self.leaf is not None:
+            self.leaf.thaw()
+            return
+        self._signal_group(signal.SIGCONT)
+        for process in self.others():
+            proc.send(process, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Begins to kill everyone; those out of the group are stopped first, so that none forks."""
+        if self.leaf is not None:
+            with suppress(FileNotFoundError):
+                self.leaf.kill()
+            if not self.exited:
+                self._signal_main(signal.SIGKILL)
+            return
+        others = self.others()
+        for process in others:
+            proc.send(process, signal.SIGSTOP)
+        self._signal_group(signal.SIGKILL)
+        for process in others:
+            proc.send(process, signal.SIGKILL)
+
+    def forward(self, number: int) -> None:
+        """One signal to the process group, as a terminal would send it."""
+        self._signal_group(number)
+
+    # -- looks ---------------------------------------------------------------------------------
+
+    def frozen(self, rows: dict[int, Process] | None = None) -> bool:
+        """Whether nobody runs any more. `rows`: a table read *after* `freeze`, shared by many."""
+        if self.leaf is not None:
+            return self.leaf.frozen() or not self.leaf.populated()
+        if not self._main_stopped():
+            return False
+        running = [p for p in self.others(rows) if not proc.stands_still(p)]
+        for process in running:
+            proc.send(process, signal.SIGSTOP)
+        return not running
+
+    def survivors(self, rows: dict[int, Process] | None = None) -> list[int]:
+        """Who is still alive. Chases: whoever is found outside the leaf is killed by `kill` again."""
+        alive = {process.pid for process in self.others(rows)}
+        if self.leaf is not None:
+            with suppress(FileNotFoundError):
+                if self.leaf.populated():
+                    alive |= {pid for pid in self.leaf.pids() if proc.alive(proc.look(pid))}
+        if not self.exited and proc.alive(proc.look(self.main)):
+            alive.add(self.main)
+        return sorted(alive)
+
+    def members(self) -> list[Process]:
+        """Everyone alive, the main process first."""
+        pids = {process.pid: process for process in self.others()}
+        if self.leaf is not None:
+            with suppress(OSError):
+                rows = (proc.look(pid) for pid in self.leaf.pids())
+                pids |= {row.pid: row for row in rows if row is not None}
+        main = None if self.exited else proc.look(self.main)
+        pids.pop(self.main, None)
+        found = [*([main] if main is not None else []), *pids.values()]
+        return [process for process in found if proc.alive(process)]
+
+    def holds(self, pid: int) -> bool:
+        """Whether a process belongs to this tree."""
+        if pid == self.main and not self.exited:
+            return True
+        if self.leaf is not None:
+            with suppress(OSError):
+                if pid in self.leaf.pids():
+                    return True
+        return any(process.pid == pid for process in self.others())
+
+    def others(self, rows: dict[int, Process] | None = None) -> list[Process]:
+        """The living besides the main process: its descendants, and orphans that were of it."""
+        below = self._below(rows)
+        mine = {p.pid: p for p in self._claimed(below) if p.pid != self.main and proc.alive(p)}
+        for pid, process in list(self.known.items()):
+            if pid in mine:
+                continue
+            now = rows.get(pid) if rows is not None else proc.look(pid)
+            if now is not None and now.started == process.started and proc.alive(now):
+                mine[pid] = now
+            else:
+                del self.known[pid]
+        self.known.update(mine)
+        return list(mine.values())
+
+    def capture(self) -> dict[str, Any]:
+        """What the processes are and hold: for the record of a halt, taken while they stand still."""
+        members = self.members()
+        return {
+            "method": self.method,
+            "processes": len(members),
+            "first": [_portrait(process) for process in members[:CAPTURED_PROCESSES_MAX]],
+        }
+
+    def close(self) -> None:
+        """Gives back the pidfd and, when it is empty, the leaf."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        if self.leaf is not None:
+            self.leaf.remove()
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _below(self, rows: dict[int, Process] | None) -> list[Process]:
+        roots = self.roots or (os.getpid(),)
+        return proc.descendants(roots, proc.table() if rows is None else rows, self.without)
+
+    def _claimed(self, below: list[Process]) -> list[Process]:
+        """Those of the found that are of this tree: all when it is alone below its roots."""
+        if self.alone:
+            return below
+        mine = {self.main}
+        claimed: list[Process] = []
+        grew = True
+        while grew:
+            grew = False
+            for process in below:
+                if process.pid not in mine and (process.parent in mine or self._is_mine(process)):
+                    mine.add(process.pid)
+                    claimed.append(process)
+                    grew = True
+        return claimed
+
+    def _is_mine(self, process: Process) -> bool:
+        if process.pid == self.main or process.group == self.main or process.pid in self.known:
+            return True
+        if process.parent not in (self.roots or (os.getpid(),)) or process.group == process.parent:
+            return False
+        return proc.environment_has(process.pid, f"{MARKER}={self.unit}".encode())
+
+    def _main_stopped(self) -> bool:
+        if self.exited:
+            return True
+        with suppress(ChildProcessError):
+            options = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+            if os.waitid(os.P_PIDFD, self.pidfd, options) is not None:
+                return True
+        now = proc.look(self.main)  # told already, or not our child
+        return now is None or proc.stands_still(now)
+
+    def _signal_main(self, number: int) -> None:
+        if self.pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def _signal_group(self, number: int) -> None:
+        """Once to everyone in the group. Its number is ours for as long as the leader is not
+        buried."""
+        if self.exited:
+            return
+        try:
+            if os.getpgid(self.main) == self.main:
+                os.killpg(self.main, number)
+                return
+        except (ProcessLookupError, PermissionError):
+            pass
+        self._signal_main(number)
+
+
+def hold(
+    unit: str,
+    main: int,
+    *,
+    leaf: Leaf | None = None,
+    alone: bool = False,
+    roots: Iterable[int] = (),
+) -> Tree:
+    """A tree around a child of ours, already in `leaf` if there is one."""
+    row = proc.look(main)
+    return Tree(
+        unit, main, os.pidfd_open(main), leaf, tuple(roots), frozenset(), alone,
+        row.started if row is not None else 0,
+    )  # fmt: skip
+
+
+def make_leaf(unit: str, method: str = "strongest") -> tuple[Leaf | None, str]:
+    """A leaf for a new tree, or None and why it has to be the subreaper. `method` may force one:
+    strongest, cgroup (raises NoCgroup), subreaper."""
+    if method == "subreaper":
+        return None, "subreaper asked for"
+    try:
+        return Leaf.make(f"checkrein-{unit}"), ""
+    except NoCgroup as error:
+        if method == "cgroup":
+            raise
+        return None, str(error)
+
+
+def _portrait(process: Process) -> dict[str, Any]:
+    shown: dict[str, Any] = {"pid": process.pid, "name": process.name, "state": process.state}
+    with suppress(OSError, ValueError, IndexError):
+        with open(f"/proc/{process.pid}/status") as file:
+            lines = dict(line.split(":", 1) for line in file if ":" in line)
+        shown["rss_kib"] = int(lines["VmRSS"].split()[0])
+        shown["threads"] = int(lines["Threads"])
+    with suppress(OSError):
+        shown["files"] = len(os.listdir(f"/proc/{process.pid}/fd"))
+    return shown

@@ -1,0 +1,56 @@
+"""A program under control in a test: started, held, and gone at the end whatever happens."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from checkrein.supervise import proc
+from checkrein.supervise.launch import Go, fork_held
+from checkrein.supervise.tree import MARKER, Tree, hold, make_leaf
+
+
+def until(true: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what or true}"
+        time.sleep(0.002)
+
+
+@contextmanager
+def python(
+    code: str, *args: str, method: str = "strongest", environment: dict[str, str] | None = None
+) -> Iterator[Tree]:
+    """Python running `code` under control. The test process is the subreaper."""
+    proc.become_subreaper()
+    unit = f"test{os.getpid()}-{time.monotonic_ns()}"
+    leaf, _ = make_leaf(unit, method)
+    held = fork_held(leaf)
+    tree = hold(unit, held.pid, leaf=leaf)
+    try:
+        full = {**os.environ, **(environment or {}), MARKER: unit}
+        held.release(Go([sys.executable, "-c", code, *args], full))
+        yield tree
+    finally:
+        tree.kill()
+        with suppress(ChildProcessError):
+            os.waitpid(tree.main, 0)
+        tree.exited = True
+        until(lambda: not tree.survivors() or tree.kill(), 5)
+        bury(tree)
+        tree.close()
+
+
+def bury(tree: Tree) -> None:
+    """Orphans of the tree that came to us."""
+    for row in proc.table().values():
+        if row.parent == os.getpid() and row.state == "Z" and row.group != os.getpgrp():
+            with suppress(ChildProcessError):
+                os.waitid(os.P_PID, row.pid, os.WEXITED | os.WNOHANG)
+
+
+def kill_pid(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
