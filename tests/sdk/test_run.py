@@ -154,10 +154,9 @@ def test_nested_runs_share_the_task_and_name_their_parent() -> None:
 
 def test_halting_a_run_halts_the_runs_inside_it() -> None:
     with house() as it:
-        with pytest.raises(checkrein.Halted), checkrein.run() as outer:
-            with checkrein.run():
-                it.halt(outer)
-                look()
+        with pytest.raises(checkrein.Halted), checkrein.run() as outer, checkrein.run():
+            it.halt(outer)
+            look()
         assert [status for status, _ in ends(it)] == ["halted", "halted"]
 
 
@@ -254,7 +253,8 @@ def test_the_environment_may_name_the_task() -> None:
 
 
 def test_an_unreadable_pact_denies_everything_and_says_why(
-    tmp_path, caplog: pytest.LogCaptureFixture  # type: ignore[no-untyped-def] # a fixture
+    tmp_path,
+    caplog: pytest.LogCaptureFixture,  # type: ignore[no-untyped-def] # a fixture
 ) -> None:
     path = tmp_path / "pact.yaml"
     path.write_text("pact: bot\nbugdets: {steps: 1}\n")

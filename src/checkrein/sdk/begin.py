@@ -46,11 +46,11 @@ def link_maker(config: Config, recorder: Any) -> Callable[[Client], Link]:
             return NoLink()
         from checkrein.sdk.links.bus import BusLink, connect_nats
         from checkrein.sdk.links.session import ask
-        from checkrein.sdk.links.shipping import shipping_of
+        from checkrein.sdk.links.shipping import RingShipping
 
         return BusLink(
             lambda: client, lambda: configs.endpoint(config, os.environ), ask, connect_nats,
-            shipping_of(Path(config.recorders), recorder),
+            RingShipping(Path(config.recorders), recorder),
         )  # fmt: skip
 
     return make

@@ -15,11 +15,14 @@ from typing import Any, Protocol
 import msgspec
 
 from checkrein.events import types as events
+from checkrein.policy import prices
+from checkrein.policy.guard import RunGuard
+from checkrein.policy.pact import default_pact, load
 from checkrein.policy.types import Pact
 from checkrein.sdk import config as configs
 from checkrein.sdk import context, quiet
 from checkrein.sdk.config import Config
-from checkrein.sdk.guard import Failed, Open, Seat
+from checkrein.sdk.guard import Failed, Seat
 from checkrein.sdk.links.types import Link, NoLink
 from checkrein.sdk.pulse import Pulse
 from checkrein.sdk.run import Run, RunInfo
@@ -126,6 +129,7 @@ class Client:
     ) -> Run:  # fmt: skip
         """A run that has not begun yet. The first one of a supervised process is the process's
         own; one inside another names it as parent. Raises Halted inside a halted one."""
+        self._meet()
         parent = context.RUN.get()
         if parent is not None:
             parent.hold.check()
@@ -155,6 +159,7 @@ class Client:
         run = self._ambient
         if run is not None and (not run.ended or run.hold.halted):
             return run
+        self._meet()
         with self._lock:
             if self._ambient is not None and not self._ambient.ended:
                 return self._ambient
@@ -216,6 +221,15 @@ class Client:
         except Exception as error:
             quiet.fault(f"link.{what}", error)
 
+    def _meet(self) -> None:
+        """Before the first run: learns whether there is somebody at the other end, whose room and
+        pact then hold."""
+        if not self._settled:
+            with self._lock:
+                if not self._settled:
+                    self.link.wait_settled(CONTACT_WAIT_S)
+                    self._settled = True
+
     def _claim(self) -> bool:
         """True for the one run that may take over the supervisor's run: the first of the first
         process, and never one whose calls already went to it as the ambient run."""
@@ -246,9 +260,6 @@ class Client:
         """A guard for one run. The server's pact counts; without one, the local file's; without
         either, the default. A pact that cannot be read denies everything and says why."""
         with self._lock:
-            if not self._settled:
-                self._settled = True
-                self.link.wait_settled(CONTACT_WAIT_S)
             text, source = self.link.pact_of(agent) or "", f"the server's pact of {agent}"
             if not text and self.config.pact_path:
                 source = self.config.pact_path
@@ -262,8 +273,6 @@ class Client:
     def price(self, provider: str, model: str, usage: tuple[int, int, int, int]) -> float | None:
         """US dollars, or None when no price is known."""
         try:
-            from checkrein.policy import prices
-
             return prices.cost(provider, model, usage[0], usage[1], usage[2])
         except Exception as error:
             quiet.fault("prices", error)
@@ -296,11 +305,6 @@ def declared_tools() -> list[str]:
 
 def make_seat(text: str, source: str) -> Seat:
     """The guard of a pact, fresh for one run; of the default pact when the text is empty."""
-    try:
-        from checkrein.policy.guard import RunGuard
-        from checkrein.policy.pact import default_pact, load
-    except ImportError:  # pragma: no cover # the policy room is not installed
-        return Seat(Open(), Pact())
     try:
         pact = load(text, source) if text.strip() else default_pact()
         return Seat(RunGuard(pact), pact)

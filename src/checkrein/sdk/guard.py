@@ -1,5 +1,6 @@
 """The guard's seat in a run: a guard that errs denies."""
 
+import threading
 from typing import Any, Protocol
 
 from checkrein.policy.types import ALLOW, Action, Pact, Verdict
@@ -59,6 +60,11 @@ class Seat:
             self._guard.paused(duration_ns)
         except Exception as fault:
             self._failed("paused", fault)
+
+    def forked(self) -> None:
+        """In a forked child: the guard's lock may be one that another thread of the parent held."""
+        if hasattr(self._guard, "_lock"):
+            self._guard._lock = threading.Lock()
 
     def _failed(self, where: str, error: Exception) -> None:
         """A guard that lost count cannot be trusted with the next answer: it denies from now on."""

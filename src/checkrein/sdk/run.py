@@ -106,6 +106,7 @@ class Run:
         self.inherited = True
         self._lock = threading.Lock()
         self.hold.forked()
+        self.seat.forked()
         self.in_flight = {}
 
     def __enter__(self) -> "Run":

@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import (
@@ -35,6 +35,7 @@ from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
 from checkrein.sdk.links.records import beat_of, record_of
 from checkrein.sdk.links.session import NoSession
+from checkrein.sdk.links.shipping import Shipping
 from checkrein.sdk.rein import Ordered
 
 if TYPE_CHECKING:
@@ -53,16 +54,6 @@ OUTBOX_MAX = 10_000
 ENDED_TOLD = 5
 """An ended run is told in so many beats."""
 REMEMBERED_MAX = 1_000
-
-
-class Shipping(Protocol):
-    """What brings recorded events to the events bus (`sdk.shipper`)."""
-
-    async def run(self, bus: Bus) -> None:
-        """Ships until cancelled."""
-
-    async def drain(self, seconds: float) -> None:
-        """Ships what is there now, for at most `seconds`."""
 
 
 Connect = Callable[[SessionGrant], Awaitable[tuple[Bus, Bus]]]
@@ -252,21 +243,26 @@ class BusLink:
         self, endpoint: Endpoint, agents: list[str], grant: SessionGrant, events: Bus,
         control: Bus, inbox: "Inbox",
     ) -> None:  # fmt: skip
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._shipping.run(events))
-                group.create_task(self._renew(endpoint, agents, grant, events, control))
-                group.create_task(self._attend(agents, control, inbox))
-        except* _Stop:
-            if self._closing:
-                await self._last_words(control)
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._shipping.run(events, set(agents), stop))
+            try:
+                async with asyncio.TaskGroup() as serving:
+                    serving.create_task(self._renew(endpoint, agents, grant, events, control))
+                    serving.create_task(self._attend(agents, control, inbox))
+            except* _Stop:
+                if self._closing:
+                    await self._last_words(control)
+            finally:
+                stop.set()
 
     async def _last_words(self, control: Bus) -> None:
         with suppress(BusError, TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._beat(control)
                 await self._flush(control)
-        await self._shipping.drain(self._drain_s)
+        if control.connected:
+            await self._shipping.drain(self._drain_s)
 
     async def _renew(
         self, endpoint: Endpoint, agents: list[str], grant: SessionGrant, events: Bus, control: Bus

@@ -10,10 +10,14 @@ A repeated order gets the stages that hold by now once more; the first counts.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 
 from checkrein.sdk.rein import Ordered
 from checkrein.sdk.run import Run
+
+EARLY_MAX = 100
+"""Orders kept for a run that has not begun; the newest count."""
 
 Report = Callable[[Ordered, str, str, str], None]
 """(order, run_id, stage, detail): must return at once."""
@@ -22,11 +26,16 @@ Report = Callable[[Ordered, str, str, str], None]
 class Obedience:
     """Takes verified orders and reports on them. Safe from any thread."""
 
-    def __init__(self, runs: Mapping[str, Run], report: Report) -> None:
+    def __init__(self, runs: Mapping[str, Run], report: Report, expected: str = "") -> None:
+        """`expected` is the run of the supervised process: it may be ordered about before this
+        process has begun it."""
         self._runs = runs
+        self._expected = expected
+        self._early: deque[Ordered] = deque(maxlen=EARLY_MAX)
         self._report = report
         self._lock = threading.Lock()
         self._said: set[tuple[str, str, str]] = set()
+        self._begun = False
 
     def take(self, order: Ordered, run_id: str) -> None:
         """Carries out one order for one run, and says what became of it."""
@@ -34,6 +43,12 @@ class Obedience:
         if run is not None and run.inherited:
             run.obey(order)  # the process that began the run speaks for it
             return
+        if run is None and run_id == self._expected:
+            with self._lock:
+                if not self._begun:
+                    self._early.append(order)
+                    return
+            run = self._runs.get(run_id)
         if run is None:
             self._report(order, run_id, "failed", "this process holds no such run")
             return
@@ -51,6 +66,15 @@ class Obedience:
                 self._once(order, run_id, "obeyed", "")
             case _:
                 self.look(run)
+
+    def began(self, run: Run) -> None:
+        """A run has begun: what was ordered of it before is carried out before its first call."""
+        if run.run_id == self._expected:
+            with self._lock:
+                self._begun = True
+                early, self._early = list(self._early), deque(maxlen=EARLY_MAX)
+            for order in early:
+                self.take(order, run.run_id)
 
     def look(self, run: Run) -> None:
         """After anything changed: says the stages of the run's standing order that now hold."""

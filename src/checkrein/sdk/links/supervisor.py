@@ -71,7 +71,7 @@ class SupervisorLink:
 
     def start(self) -> None:
         self._client = self._get_client()
-        self._obedience = Obedience(self._client.runs, self._report)
+        self._obedience = Obedience(self._client.runs, self._report, self._client.config.run_id)
         self._contact = Contact(self._client.runs, self._client.world)
         self._thread = threading.Thread(
             target=self._work, name="checkrein-supervisor-link", daemon=True
@@ -89,6 +89,7 @@ class SupervisorLink:
             self._agents.add(run.info.agent)
             self._send(Need(agents=[run.info.agent]))
         self._send(Began(run=record_of(run), adopted=run.info.adopted))
+        self._obedience.began(run)
 
     def ended(self, run: "Run") -> None:
         self._obedience.gone(run)
