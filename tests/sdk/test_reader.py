@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sdk.recording import PLACE, read_all, recorder
 
 from checkrein.events.types import Heartbeat, Loss, Output
 from checkrein.sdk import layout
 from checkrein.sdk.layout import Control, Segment, read_meta, segment_name, write_meta
 from checkrein.sdk.reader import RingBusy, RingGone, RingReader, find_recorders
 from checkrein.sdk.recorder import Recorder
+from tests.sdk.recording import PLACE, read_all, recorder
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.sdk.recording import PLACE, read_all, recorder
 
 from checkrein.events import codec
 from checkrein.events.types import (
@@ -29,6 +28,7 @@ from checkrein.sdk.reader import RingReader, find_recorders
 from checkrein.sdk.recorder import Recorder
 from checkrein.sdk.ring import bytes_max_from
 from checkrein.world import REAL, SimWorld
+from tests.sdk.recording import PLACE, read_all, recorder
 
 
 def test_what_is_recorded_is_read(tmp_path: Path) -> None:

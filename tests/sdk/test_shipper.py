@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import within
-from tests.sdk.recording import PLACE
-from tests.sdk.test_reader import agent, finish
 
 from checkrein.bus import messages, subjects
 from checkrein.bus.memory import MemoryBus, MemoryServer
@@ -24,6 +21,9 @@ from checkrein.sdk.reader import RingReader, find_recorders
 from checkrein.sdk.recorder import Recorder
 from checkrein.sdk.shipper import Shipper
 from checkrein.world import REAL
+from tests.conftest import within
+from tests.sdk.recording import PLACE
+from tests.sdk.test_reader import agent, finish
 
 
 class Archive:

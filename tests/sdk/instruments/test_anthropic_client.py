@@ -5,10 +5,10 @@ from typing import Any
 
 import anthropic
 import pytest
-from checkrein.sdk.rein import Ordered
 from tests.recorded import Recorded, ambient
 
 from checkrein.events import types as events
+from checkrein.sdk.rein import Ordered
 from checkrein.server.demo.models import ModelServer
 
 ASK: Any = [{"role": "user", "content": "What is the weather?"}]
