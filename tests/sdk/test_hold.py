@@ -288,3 +288,32 @@ def test_no_call_slips_between_an_order_and_the_boundary() -> None:
         stop.set()
         assert all(one.done.wait(10) for one in there)
         assert all(one.error is None for one in there)
+
+
+async def test_a_halt_of_the_ambient_run_cancels_the_programs_main_task() -> None:
+    """No `with checkrein.run()` anywhere: what a program under `checkrein run` looks like."""
+    with house() as it:
+        begun = threading.Event()
+
+        async def agent() -> None:
+            await act_async()
+            begun.set()
+            await asyncio.Event().wait()
+
+        def program() -> None:
+            asyncio.run(agent())
+
+        there = InThread(program)
+        assert await asyncio.to_thread(begun.wait, 10)
+        run = next(iter(it.client.runs.values()))
+        it.halt(run)
+        assert await asyncio.to_thread(there.done.wait, 10)
+        assert isinstance(there.error, asyncio.CancelledError)
+        with pytest.raises(checkrein.Halted):
+            act()
+
+
+def test_the_agents_log_says_who_halted_it_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    with house() as it, halted(), checkrein.run() as run:
+        it.halt(run)
+    assert f"run {run.run_id} is halted by ann: enough" in caplog.text

@@ -471,8 +471,12 @@ def denial(verdict: Verdict, name: str) -> Denied:
 
 
 def _hold() -> Hold | None:
+    """The hold of this coroutine's run."""
     try:
-        return context.current().hold
+        run = context.current()
+        if run.info.ambient:
+            run.hold.bind_root()
+        return run.hold
     except Exception as error:
         quiet.fault("finding the run", error)
         return None

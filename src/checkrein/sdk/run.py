@@ -355,6 +355,8 @@ class Run:
         if state != before:
             status = "escalated" if verb == "escalate" else state
             self.record(events.Status, status=status, reason=values.clean_text(reason, 2_000))
+            by = self.hold.rein.issued_by or "an order"
+            quiet.LOG.warning("checkrein: run %s is %s by %s: %s", self.run_id, status, by, reason)
         if state == "halted":
             self.client.halt_children(self, reason)
         self.client.changed(self)
