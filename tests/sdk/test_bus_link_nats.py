@@ -15,7 +15,8 @@ from checkrein.sdk import config as configs
 from checkrein.sdk.begin import place_of
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Endpoint
-from checkrein.sdk.links.bus import BusLink, connect_nats
+from checkrein.sdk.links.bus import BusLink
+from checkrein.sdk.links.connect import connect_nats
 from checkrein.sdk.links.shipping import RingShipping
 from checkrein.sdk.recorder import Recorder
 from checkrein.sdk.run import Run
