@@ -49,7 +49,7 @@ def recorded(folder: Path, pact: str = "") -> Iterator[Recorded]:
     recorder = Recorded()
     config = Config(agent="test", pact_path=str(path))
     before = client.peek()
-    client._client = client.Client(config, recorder, _place, NoLink())
+    client._client = client.Client(config, recorder, _place, lambda client: NoLink())
     instruments.instrument()
     try:
         yield recorder

@@ -100,7 +100,7 @@ def test_in_flight_is_bounded() -> None:
     core = core_with(*records)
     first = core.due(SECOND)
     assert len(first) == IN_FLIGHT_MAX
-    assert core.unacked == 40
+    assert core.unacked == 40  # one in each envelope
     core.acked(first[0].message_id, SECOND)
     assert len(core.due(SECOND)) == 1
 

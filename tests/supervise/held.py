@@ -45,7 +45,7 @@ def python(
 
 def bury(tree: Tree) -> None:
     """Orphans of the tree that came to us."""
-    for row in proc.table().values():
+    for row in proc.Table().rows.values():
         if row.parent == os.getpid() and row.state == "Z" and row.group != os.getpgrp():
             with suppress(ChildProcessError):
                 os.waitid(os.P_PID, row.pid, os.WEXITED | os.WNOHANG)

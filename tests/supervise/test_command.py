@@ -83,7 +83,7 @@ def recorded(environment: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def child_named(parent: int, name: str) -> int:
-    for row in proc.table().values():
+    for row in proc.Table().rows.values():
         if row.parent == parent and row.name == name and proc.alive(row):
             return row.pid
     return 0

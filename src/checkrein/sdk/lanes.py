@@ -55,7 +55,7 @@ class _Address(msgspec.Struct, frozen=True, gc=False):
 
 
 class _LaneState(msgspec.Struct, frozen=True, array_like=True):
-    """A lane as it is remembered across restarts: its last number in the store, and the chain."""
+    """A lane across restarts: its last number in the store, and the chain."""
 
     agent: str
     partition: int
@@ -96,7 +96,11 @@ class _Lane:
     stored: int = 0
     """What the store says it has."""
     taken: int = 0
-    gathered: deque[tuple[int, bytes]] = field(default_factory=deque)
+    """The last number that was taken in, and the chain after it."""
+    taken_chain: bytes = CHAIN_START
+    gathered: deque[tuple[int, bytes, bytes]] = field(default_factory=deque)
+    """Number, event, chain after it: hashed as they come, so that the leaving of an envelope does
+    not keep the agent's threads for long."""
     gathered_bytes: int = 0
     since_ns: int = 0
     flight: _Flight | None = None
@@ -141,7 +145,7 @@ class ShipperCore:
         for lane in _restored(state):
             self._lanes[lane.agent, lane.partition] = _Lane(
                 lane.agent, lane.partition, sent=lane.last, chain=lane.chain, safe=lane.last,
-                safe_chain=lane.chain, stored=lane.last, taken=lane.last,
+                safe_chain=lane.chain, stored=lane.last, taken=lane.last, taken_chain=lane.chain,
             )  # fmt: skip
 
     @property
@@ -155,11 +159,9 @@ class ShipperCore:
 
     @property
     def unacked(self) -> int:
-        """Events taken that the bus has not acknowledged."""
-        waiting = sum(len(lane.gathered) for lane in self._lanes.values())
-        return waiting + sum(
-            lane.flight.mark.events for lane in self._flights.values() if lane.flight
-        )
+        """Events that the bus has not acknowledged, at least; 0: it has everything read so far."""
+        waiting = (len(lane.gathered) + (lane.left_from > 0) for lane in self._lanes.values())
+        return sum(waiting) + sum(flown.flight is not None for flown in self._flights.values())
 
     @property
     def all_safe(self) -> bool:
@@ -185,8 +187,9 @@ class ShipperCore:
                 self.lost += address.count
             if not lane.gathered:
                 lane.since_ns = now_ns
-            lane.gathered.append((seq, raw))
             lane.taken = seq
+            lane.taken_chain = advance(lane.taken_chain, raw)
+            lane.gathered.append((seq, raw, lane.taken_chain))
             lane.gathered_bytes += len(raw)
             self._gathered_bytes += len(raw)
 
@@ -287,8 +290,8 @@ class ShipperCore:
 
     def cursor(self) -> tuple[int, bytes]:
         """(number up to which all is in the store, state to persist with it)."""
-        unsafe = [first for lane in self._lanes.values() if (first := lane.first_unsafe())]
-        upto = min(self.read_after, *(first - 1 for first in unsafe)) if unsafe else self.read_after
+        unsafe = [first - 1 for lane in self._lanes.values() if (first := lane.first_unsafe())]
+        upto = min(self.read_after, *unsafe) if unsafe else self.read_after
         state = [
             _LaneState(lane.agent, lane.partition, lane.safe, lane.safe_chain)
             for lane in self._lanes.values()
@@ -310,13 +313,13 @@ class ShipperCore:
         size = 0
         chain = lane.chain
         while lane.gathered and len(seqs) < BATCH_EVENTS_MAX:
-            seq, raw = lane.gathered[0]
+            seq, raw, after = lane.gathered[0]
             if seqs and size + len(raw) > _BATCH_BYTES:
                 break
             lane.gathered.popleft()
             lane.gathered_bytes -= len(raw)
             self._gathered_bytes -= len(raw)
-            chain = advance(chain, raw)
+            chain = after
             if seq <= lane.stored and not seqs:
                 lane.sent = lane.safe = prev = seq
                 lane.chain = lane.safe_chain = chain
@@ -372,7 +375,7 @@ class ShipperCore:
         lane.marks.clear()
         lane.left_from = 0
         lane.taken = lane.sent = lane.safe
-        lane.chain = lane.safe_chain
+        lane.chain = lane.taken_chain = lane.safe_chain
         self.read_after = min(self.read_after, first - 1)
 
     def _compact(self, lane: _Lane) -> None:
@@ -392,9 +395,7 @@ class ShipperCore:
 
 
 def _restored(state: bytes) -> list[_LaneState]:
-    if not state:
-        return []
     try:
-        return _states.decode(state)
+        return _states.decode(state) if state else []
     except msgspec.MsgspecError:
         return []

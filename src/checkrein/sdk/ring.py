@@ -9,6 +9,7 @@ import logging
 import mmap
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from zlib import crc32
@@ -66,18 +67,20 @@ class _Mapped:
 
     def touch(self, upto: int) -> None:
         """The same up to `upto`, for a helper thread: the others run meanwhile."""
-        start = self.touched
         upto = min(upto & -PAGE_BYTES, self.size)
-        if upto <= start or _madvise is None:
+        if upto <= self.touched or _madvise is None:
             return
         try:
             view = ctypes.c_char.from_buffer(self.bytes)
         except ValueError:
             return  # the writer has left it meanwhile
-        at = ctypes.c_void_p(ctypes.addressof(view) + start)
-        _madvise(at, ctypes.c_size_t(upto - start), _POPULATE_WRITE)
+        address = ctypes.addressof(view)
+        while (start := self.touched) < upto:
+            # Piece by piece: whoever maps or unmaps in this process waits for each.
+            size = min(PREPARE_BYTES, upto - start)
+            _madvise(ctypes.c_void_p(address + start), ctypes.c_size_t(size), _POPULATE_WRITE)
+            self.touched = max(self.touched, start + size)
         del view
-        self.touched = max(self.touched, upto)
 
 
 def map_new(path: Path, size: int, allocate: Allocate) -> _Mapped:
@@ -138,6 +141,7 @@ class Ring:
         self._segment_bytes = segment_bytes
         self._number = 0
         self._ahead: tuple[int, _Mapped] | None = None
+        self._left: deque[_Mapped] = deque()
         self._making = threading.Lock()
         self.head = segment_bytes
         self.mark = 0
@@ -196,6 +200,8 @@ class Ring:
         """Maps pages ahead of the writer, and past the middle of a segment makes the next one, so
         that the recording thread need not. Safe beside `append` in another thread. Raises nothing.
         """
+        while self._left:
+            self._left.popleft().close()  # unmapping takes its time, too
         current, size = self._current, self._segment_bytes
         current.touch(self.head + self._window)
         late = self.head >= size // 2
@@ -227,7 +233,8 @@ class Ring:
         self.control[Control.CLOSED] = 1
         self._words[Segment.LAST] = self._seq
         self._words[Segment.SEALED] = 1
-        self._current.close()
+        for segment in (self._current, *self._left):
+            segment.close()
         if self._ahead is not None:
             self._ahead[1].close()
             (self.directory / segment_name(self._ahead[0])).unlink(missing_ok=True)
@@ -283,8 +290,8 @@ class Ring:
         before = self._current
         before.words[Segment.LAST] = self._seq
         before.words[Segment.SEALED] = 1
+        self._left.append(before)
         self._enter(self._number + 1, segment)
-        before.close()
         return True
 
     def _enter(self, number: int, segment: _Mapped) -> None:

@@ -28,6 +28,9 @@ CONFIRM_NS = 1_000_000_000
 ASK_NS_MIN, ASK_NS_MAX = 2_000_000_000, 8_000_000_000
 OWNER_NS = 1_000_000_000
 CLOSE_S = 2.0
+SLICE_BYTES = 512 * 1024
+SLICE_BYTES_HERE = 64 * 1024
+"""Read at one look at a recorder of this process, before the agent's threads are let in again."""
 
 _log = logging.getLogger("checkrein.shipper")
 
@@ -187,7 +190,8 @@ class Shipper:
             return
         core, reader = load.core, load.reader
         if load.more and core.wants_bytes:
-            records = reader.read(core.read_after, core.wants_bytes)
+            slice_bytes = SLICE_BYTES_HERE if load.recorder else SLICE_BYTES
+            records = reader.read(core.read_after, min(core.wants_bytes, slice_bytes))
             load.drained = not records
             if records:
                 core.take(records, now_ns)

@@ -7,7 +7,7 @@ the system's for root, a delegated one for others.
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -36,11 +36,13 @@ def own_folders() -> list[Path]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaf:
-    """One cgroup. Its operations raise OSError when the hierarchy is taken away under it."""
+    """One cgroup. Its operations raise OSError when the hierarchy is taken away under it. The files
+    that a halt needs are kept open, where there are enough descriptors."""
 
     path: Path
+    _open: dict[str, int] = field(default_factory=dict, repr=False)
 
     @classmethod
     def make(cls, name: str, folders: list[Path] | None = None) -> "Leaf":
@@ -55,7 +57,7 @@ class Leaf:
                 continue
             if (path / "cgroup.freeze").exists() and (path / "cgroup.kill").exists():
                 if os.access(path / "cgroup.procs", os.W_OK) and _may_move_into(folder):
-                    return cls(path)
+                    return cls(path).prepared()
                 tried.append(f"{path}: may not move processes into it")
             else:
                 tried.append(f"{path}: this kernel cannot freeze or kill a cgroup (5.14 can)")
@@ -93,13 +95,30 @@ class Leaf:
 
     def remove(self) -> bool:
         """True when it is gone; an occupied one stays."""
+        self.close()
         below = [path for path in self.path.rglob("*") if path.is_dir()]
         for folder in [*sorted(below, reverse=True), self.path]:
             with suppress(OSError):
                 folder.rmdir()
         return not self.path.exists()
 
+    def prepared(self) -> "Leaf":
+        """With the files open that a halt needs."""
+        with suppress(OSError):
+            self._open["cgroup.freeze"] = os.open(f"{self.path}/cgroup.freeze", os.O_WRONLY)
+            self._open["cgroup.events"] = os.open(f"{self.path}/cgroup.events", os.O_RDONLY)
+        return self
+
+    def close(self) -> None:
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
     def _write(self, name: str, text: str) -> None:
+        fd = self._open.get(name)
+        if fd is not None:
+            os.pwrite(fd, text.encode(), 0)
+            return
         fd = os.open(f"{self.path}/{name}", os.O_WRONLY)
         try:
             os.write(fd, text.encode())
@@ -107,6 +126,9 @@ class Leaf:
             os.close(fd)
 
     def _read(self, name: str) -> bytes:
+        fd = self._open.get(name)
+        if fd is not None:
+            return os.pread(fd, 4096, 0)
         fd = os.open(f"{self.path}/{name}", os.O_RDONLY)
         try:
             return os.read(fd, 4096)

@@ -38,7 +38,8 @@ from checkrein.world import REAL, World
 _log = logging.getLogger(__name__)
 CONTACT_WAIT_S = 2.0
 """How long the program waits for the server before it starts without."""
-DRAIN_S = 5.0
+BUS_S = 3.0
+"""How long the end of the program may wait for its last events to be on the bus."""
 SWITCH_INTERVAL_S = 0.0005
 DEATH_SIGNALS = {"continue": 0, "pause": int(signal.SIGSTOP), "halt": int(signal.SIGKILL)}
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1,
@@ -127,10 +128,12 @@ class _Service:
         launch.name_process("checkrein-super")
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         launch.allow_many_files()
+        launch.calm()
         self.place.take()
         os.set_blocking(self.words, False)
         self.leftovers = Leftovers(self.options.environ, self.place)
-        self.shipping = Shipping(self.world, [self.place.recorders, *self.leftovers.folders])
+        folders = [self.place.recorders, *self.leftovers.folders]
+        self.shipping = Shipping(self.world, folders, self._shipped)
         self.shipping.start()
         self.helpers.add(self.shipping.pid)
         held = None
@@ -169,11 +172,13 @@ class _Service:
                     await link.close()
             finally:
                 recording.close()
-                await shipping.stop(DRAIN_S)
-        leftovers.remove()
+                await shipping.stop(BUS_S)
+
+    def _shipped(self) -> None:
+        """In the shipping process, at its end: what is stored needs no folder any more."""
+        self.leftovers.remove()
         if is_empty(self.place.recorders):
             self.place.remove()
-        self.place.release()
 
     async def _supervise(
         self, held: "launch.Held | None", supervisor: Supervisor, link: Link, journal: Journal
@@ -364,6 +369,7 @@ class _Service:
         while True:
             await self.world.sleep(1.0)
             self._remember(supervisor)
+            self.place.take()  # a shipping process of the supervisor before may still have held it
             self.shipping.look()
             self.helpers.add(self.shipping.pid)
 

@@ -56,9 +56,10 @@ class _Order:
 
     ordered: Ordered
     at_ns: int
+    runs: dict[str, int] = field(init=False)
 
-    def runs(self) -> dict[str, int]:
-        return dict(self.ordered.runs)
+    def __post_init__(self) -> None:
+        self.runs = dict(self.ordered.runs)
 
 
 @dataclass
@@ -135,7 +136,7 @@ class Ladder:
         """The order that stopped, or is stopping, this run."""
         orders = [partial.order for partial in self._partial]
         orders += self._halt.orders if self._halt is not None else []
-        named = [order.ordered for order in orders if run_id in order.runs()]
+        named = [order.ordered for order in orders if run_id in order.runs]
         if named:
             return named[0]
         run = self.runs.get(run_id)
@@ -263,7 +264,7 @@ class Ladder:
 
     def _affected(self, now_ns: int, halt: _Halt) -> list[Act]:
         """Names the runs that fall with the halted ones, in the receipt."""
-        named = {run_id for order in halt.orders for run_id in order.runs()}
+        named = {run_id for order in halt.orders for run_id in order.runs}
         affected = sorted(self._live() - named - halt.asked)
         if not affected:
             return []
@@ -284,7 +285,7 @@ class Ladder:
         ]
 
     def _reason(self, halt: _Halt, run_id: str) -> str:
-        named = next((order for order in halt.orders if run_id in order.runs()), None)
+        named = next((order for order in halt.orders if run_id in order.runs), None)
         reason = (named or halt.orders[0]).ordered.reason
         if halt.park:
             return f"parked: paused for longer than its lease ({reason})"
@@ -349,7 +350,7 @@ class Ladder:
     ) -> list[Act]:
         if stage not in ("fence", "unwind", "held", "resumed", "obeyed", "refused", "failed"):
             return []
-        if run_id not in order.runs():
+        if run_id not in order.runs:
             return []
         return [self._report(now_ns, order, run_id, stage, by="sdk", detail=detail)]
 
@@ -388,7 +389,7 @@ class Ladder:
         others = len(self._live())
         detail = f"it ended in its own code; {others} other run(s) of its process go on"
         acts: list[Act] = []
-        for run_id in sorted(partial.order.runs()):
+        for run_id in sorted(partial.order.runs):
             run = self.runs.get(run_id)
             if run is not None:
                 run.status, run.halted_by = "halted", partial.order.ordered
@@ -435,7 +436,7 @@ class Ladder:
         halt.phase = "done"
         halt.frozen = True
         acts = self._mark_all(halt) + self._report_all(now_ns, halt, "kill", confirmed=True)
-        for run_id in sorted(self._live() | {run for order in halt.orders for run in order.runs()}):
+        for run_id in sorted(self._live() | {run for order in halt.orders for run in order.runs}):
             acts.append(Revoke(run_id))
         for run in self.runs.values():
             run.ended = True
@@ -448,7 +449,7 @@ class Ladder:
         halt = self._halt
         if halt is None and self._partial:
             partial = self._take_partial()
-            halt = self._halt = _Halt(partial, {run for order in partial for run in order.runs()})
+            halt = self._halt = _Halt(partial, {run for order in partial for run in order.runs})
         if halt is not None:
             return [] if halt.phase in ("killing", "done") else self._kill(now_ns, halt)
         acts = self._holding.died(now_ns)
@@ -482,7 +483,7 @@ class Ladder:
         if not parked:
             return []
         orders = [_Order(ordered, at_ns) for ordered, at_ns in parked]
-        runs = {run_id for order in orders for run_id in order.runs()}
+        runs = {run_id for order in orders for run_id in order.runs}
         return self._halt_tree(now_ns, orders, runs, park=True)
 
     # -- small -----------------------------------------------------------------------------------
@@ -515,7 +516,7 @@ class Ladder:
 
     def _tell(self, order: _Order, run_id: str) -> Tell:
         ordered = order.ordered
-        epoch = order.runs().get(run_id, 0) or self.runs[run_id].epoch + 1
+        epoch = order.runs.get(run_id, 0) or self.runs[run_id].epoch + 1
         return Tell(
             ordered.command_id, ordered.verb, run_id, epoch, ordered.reason, ordered.issued_by,
             dict(ordered.arguments or {}),
@@ -523,9 +524,9 @@ class Ladder:
 
     def _tell_halt(self, halt: _Halt, run_id: str) -> Tell:
         """A run that no order names gets an epoch above its own: the boundary takes nothing less."""
-        first = next((o for o in halt.orders if run_id in o.runs()), halt.orders[0])
+        first = next((o for o in halt.orders if run_id in o.runs), halt.orders[0])
         ordered = first.ordered
-        epoch = first.runs().get(run_id, 0)
+        epoch = first.runs.get(run_id, 0)
         command_id, arguments = ordered.command_id, dict(ordered.arguments or {})
         if halt.park:
             command_id, epoch, arguments["park"] = f"{command_id}:park", 0, True
@@ -540,7 +541,7 @@ class Ladder:
         return [
             self._report(now_ns, order, run_id, stage, confirmed=confirmed, detail=detail)
             for order in halt.orders
-            for run_id in sorted(order.runs())
+            for run_id in sorted(order.runs)
         ]
 
     def _report(
@@ -548,6 +549,6 @@ class Ladder:
         by: str = "supervisor", confirmed: bool = False, detail: str = "",
     ) -> Report:  # fmt: skip
         return Report(
-            order.ordered.command_id, run_id, order.runs().get(run_id, 0), stage,  # type: ignore[arg-type] # stages are checked by the type of Progress
+            order.ordered.command_id, run_id, order.runs.get(run_id, 0), stage,  # type: ignore[arg-type] # stages are checked by the type of Progress
             ms_since(order.at_ns, now_ns), by, confirmed, detail,
         )  # fmt: skip

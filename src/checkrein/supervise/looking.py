@@ -23,7 +23,7 @@ Answer = Callable[[Unit, h.Happened], None]
 LOOK_MS_MIN = 0.5
 LOOK_MS_MAX = 20.0
 KILL_AGAIN_MS = 50
-CAPTURES_AT_ONCE = 8
+CAPTURES_AT_ONCE = 16
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Looking:
         self._killing: dict[Unit, _Looked] = {}
         self._capturing: dict[Unit, None] = {}
         self._wake = asyncio.Event()
+        self._kill_look_at_ns = 0
 
     def freezing(self, unit: Unit, ms_max: int) -> None:
         self._add(self._freezing, unit, ms_max)
@@ -71,6 +72,7 @@ class Looking:
                 await asyncio.sleep(0)  # orders and sockets first
                 if self._look():
                     pause_ms = LOOK_MS_MIN
+                    await asyncio.sleep(0.001)  # what was seen is told before anything else
                     continue
                 await self._rest(pause_ms)
                 pause_ms = LOOK_MS_MIN if self._wake.is_set() else min(pause_ms * 1.5, LOOK_MS_MAX)
@@ -85,7 +87,7 @@ class Looking:
 
     def _add(self, looked: dict[Unit, _Looked], unit: Unit, ms_max: int) -> None:
         now_ns = self._world.monotonic_ns()
-        again_ns = now_ns + KILL_AGAIN_MS * 1_000_000
+        again_ns = now_ns  # the first look sweeps
         looked[unit] = _Looked(unit, now_ns + ms_max * 1_000_000, again_ns)
         self._wake.set()
 
@@ -95,14 +97,20 @@ class Looking:
         if came or self._freezing:
             return came  # freezing first: the rest can wait a moment
         came = self._look_captured()
-        return self._look_killed() or came
+        now_ns = self._world.monotonic_ns()
+        if self._killing and now_ns >= self._kill_look_at_ns:
+            came = self._look_killed() or came
+            # A look reads the whole process table: never more than half of the time.
+            took_ns = self._world.monotonic_ns() - now_ns
+            self._kill_look_at_ns = now_ns + 2 * took_ns
+        return came
 
     def _look_frozen(self) -> bool:
         came = False
-        rows = _shared_table(self._freezing)
+        table = _shared_table(self._freezing)
         now_ns = self._world.monotonic_ns()
         for unit, looked in list(self._freezing.items()):
-            ok = _safely(unit, lambda unit=unit: unit.tree.frozen(rows), False)  # type: ignore[misc] # bound at once
+            ok = _safely(unit, lambda unit=unit: unit.tree.frozen(table), False)  # type: ignore[misc] # bound at once
             if ok or looked.until_ns <= now_ns:
                 self._freezing.pop(unit, None)
                 self._answer(unit, h.Froze(ok))
@@ -120,15 +128,15 @@ class Looking:
         if not self._killing:
             return False
         came = False
-        rows = proc.table()
+        table = proc.Table()
         now_ns = self._world.monotonic_ns()
         for unit, looked in list(self._killing.items()):
             nobody: list[int] = []
-            left = _safely(unit, lambda unit=unit: unit.tree.survivors(rows), nobody)  # type: ignore[misc] # bound at once
+            left = _safely(unit, lambda unit=unit: unit.tree.survivors(table), nobody)  # type: ignore[misc] # bound at once
             if left and looked.until_ns > now_ns:
                 if looked.again_ns <= now_ns:
                     looked.again_ns = now_ns + KILL_AGAIN_MS * 1_000_000
-                    _safely(unit, unit.tree.kill, None)
+                    _safely(unit, lambda unit=unit: unit.tree.kill(table), None)  # type: ignore[misc] # bound at once
                 continue
             self._killing.pop(unit, None)
             self._answer(unit, h.Killed(tuple(left)))
@@ -137,10 +145,10 @@ class Looking:
         return came
 
 
-def _shared_table(units: Iterable[Unit]) -> dict[int, proc.Process] | None:
+def _shared_table(units: Iterable[Unit]) -> proc.Table | None:
     """One table for several trees that need it; a single one reads it when it comes to that."""
     need = [unit for unit in units if unit.tree.leaf is None]
-    return proc.table() if len(need) > 1 else None
+    return proc.Table() if len(need) > 1 else None
 
 
 def _safely(unit: Unit, look: Callable[[], T], otherwise: T) -> T:

@@ -87,7 +87,10 @@ class Place:
         beside.replace(self.folder / "manifest")
 
     def take(self) -> bool:
-        """Takes the lock, for as long as this process lives or until `release`. False: held."""
+        """Takes the lock, until `release` or until this process and those forked from it are gone.
+        False: another holds it."""
+        if self._lock >= 0:
+            return True
         fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

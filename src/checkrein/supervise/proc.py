@@ -69,27 +69,38 @@ def alive(process: Process | None) -> bool:
     return process is not None and process.state not in GONE
 
 
-def table() -> dict[int, Process]:
-    """All processes there are. Not a snapshot: rows are read one after another."""
-    rows = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return {row.pid: row for row in rows if row is not None}
+class Table:
+    """All processes there are, indexed. Not a snapshot: rows are read one after another."""
 
+    def __init__(self) -> None:
+        found = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
+        self.rows = {row.pid: row for row in found if row is not None}
+        self.children: dict[int, list[Process]] = {}
+        self.groups: dict[int, list[Process]] = {}
+        for row in self.rows.values():
+            self.children.setdefault(row.parent, []).append(row)
+            self.groups.setdefault(row.group, []).append(row)
 
-def descendants(
-    roots: Iterable[int], rows: dict[int, Process], without: Set[int] = frozenset()
-) -> list[Process]:
-    """Everyone below the roots; not the roots themselves, nor what is below `without`."""
-    children: dict[int, list[Process]] = {}
-    for row in rows.values():
-        children.setdefault(row.parent, []).append(row)
-    found: list[Process] = []
-    todo = list(roots)
-    while todo:
-        for row in children.get(todo.pop(), ()):
-            if row.pid not in without:
-                found.append(row)
-                todo.append(row.pid)
-    return found
+        self._orphans: list[Process] | None = None
+
+    def orphans(self, roots: Iterable[int], others: Set[int]) -> list[Process]:
+        """Children of the roots that are none of `others`: asked for with the same values by all who
+        share a table."""
+        if self._orphans is None:
+            found = (row for root in roots for row in self.children.get(root, ()))
+            self._orphans = [row for row in found if row.pid not in others]
+        return self._orphans
+
+    def below(self, roots: Iterable[int], without: Set[int] = frozenset()) -> list[Process]:
+        """Everyone below the roots; not the roots themselves, nor what is below `without`."""
+        found: list[Process] = []
+        todo = list(roots)
+        while todo:
+            for row in self.children.get(todo.pop(), ()):
+                if row.pid not in without:
+                    found.append(row)
+                    todo.append(row.pid)
+        return found
 
 
 def send(process: Process, number: int) -> bool:
@@ -135,8 +146,8 @@ def reap_others(mine: Set[int]) -> None:
         if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return
     me = os.getpid()
-    for row in table().values():
-        if row.parent == me and row.state == "Z" and row.pid not in mine:
+    for row in Table().children.get(me, ()):
+        if row.state == "Z" and row.pid not in mine:
             with suppress(ChildProcessError):
                 os.waitid(os.P_PID, row.pid, os.WEXITED | os.WNOHANG)
 

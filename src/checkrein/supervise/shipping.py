@@ -10,10 +10,12 @@ its end; one that everything is stored of is deleted by the shipper.
 import asyncio
 import logging
 import os
+import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,19 +24,24 @@ from checkrein.bus.types import Bus, BusError
 from checkrein.supervise.launch import name_process
 from checkrein.world import World
 
+if TYPE_CHECKING:
+    from checkrein.sdk.shipper import Shipper
+
 _log = logging.getLogger(__name__)
 NICE = 10
 LOOK_S = 0.1
 RETRY_S = 0.5
-STOP_S = 5.0
+STORED_S = 30.0
+"""How long it goes on by itself, after the program's end, until the store has everything."""
 STARTS_MAX = 4
 FRAME_BYTES_MAX = 1024 * 1024
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Ship what is recorded until now, for at most so long, then end."""
+    """Nothing will be added: bring it to the bus within `bus_s` and say so, then wait for the store
+    without anybody waiting for you."""
 
-    drain_s: float
+    bus_s: float
 
 
 class Use(msgspec.Struct, frozen=True, tag="use"):
@@ -52,25 +59,31 @@ class Shipping:
     session, `look` now and then, `stop` it. If its supervisor dies it ends; what the store has not
     confirmed stays on disk."""
 
-    def __init__(self, world: World, folders: Sequence[Path]) -> None:
+    def __init__(self, world: World, folders: Sequence[Path], ended: Callable[[], None]) -> None:
         self._world = world
         self._folders = list(folders)
+        self._ended = ended
         self._words = -1
+        self._answers = -1
         self._grant: SessionGrant | None = None
         self._starts = 0
         self.pid = 0
 
     def start(self) -> None:
         read, self._words = os.pipe()
+        self._answers, answer = os.pipe()
         self._starts += 1
         pid = os.fork()
         if pid == 0:
             try:
                 os.close(self._words)
-                _Work(self._world, self._folders, read).main()
+                os.close(self._answers)
+                _Work(self._world, self._folders, read, answer).main()
+                self._ended()
             finally:
                 os._exit(0)
         os.close(read)
+        os.close(answer)
         self.pid = pid
 
     def granted(self, grant: SessionGrant) -> None:
@@ -81,8 +94,7 @@ class Shipping:
         """Starts it again if it was killed; says once when that does not help."""
         if not self.pid or not self._gone():
             return
-        os.close(self._words)
-        self.pid = 0
+        self._close()
         if self._starts >= STARTS_MAX:
             _log.error("shipping was ended again and again; events stay on disk for the next run")
             return
@@ -90,18 +102,23 @@ class Shipping:
         if self._grant is not None:
             self._say(Use(self._grant))
 
-    async def stop(self, drain_s: float) -> None:
-        """Returns when it has ended, after `drain_s` and a little at most."""
+    async def stop(self, bus_s: float) -> bool:
+        """Returns when the bus has all that is recorded (True), after `bus_s` at most. The process
+        goes on by itself until the store has it, too, and then deletes what is done with."""
         if not self.pid:
-            return
-        self._say(Stop(drain_s))
+            return False
+        self._say(Stop(bus_s))
         os.close(self._words)
-        until_ns = self._world.monotonic_ns() + round((drain_s + STOP_S) * 1e9)
-        while not self._gone():
-            if self._world.monotonic_ns() > until_ns:
-                with suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGKILL)
-            await self._world.sleep(0.01)
+        self._words = -1
+        said = await asyncio.to_thread(_hear_within, self._answers, bus_s + 0.5)
+        self._close()
+        return said
+
+    def _close(self) -> None:
+        for fd in (self._words, self._answers):
+            if fd >= 0:
+                os.close(fd)
+        self._words = self._answers = -1
         self.pid = 0
 
     def _gone(self) -> bool:
@@ -120,15 +137,17 @@ class Shipping:
 class _Work:
     """The shipping process."""
 
-    def __init__(self, world: World, folders: list[Path], words: int) -> None:
+    def __init__(self, world: World, folders: list[Path], words: int, answers: int) -> None:
         self._world = world
         self._folders = folders
         self._words = words
+        self._answers = answers
         self._heard = b""
         self._grant: SessionGrant | None = None
         self._changed = asyncio.Event()
         self._stopping = False
-        self._drain_until_ns = 0
+        self._bus_s = 0.0
+        self._until_ns = 0
 
     def main(self) -> None:
         os.setpgid(0, 0)
@@ -150,7 +169,7 @@ class _Work:
             return
         if not data:
             asyncio.get_running_loop().remove_reader(self._words)
-            self._stopping = True  # its drain time stands if it was told one, else it is now
+            self._stopping = True  # at once, unless it was told how long it may go on
         self._heard += data
         while len(self._heard) >= 4:
             size = int.from_bytes(self._heard[:4], "big")
@@ -161,9 +180,11 @@ class _Work:
             match word:
                 case Use(grant):
                     self._grant = grant
-                case Stop(drain_s):
+                case Stop(bus_s):
                     self._stopping = True
-                    self._drain_until_ns = self._world.monotonic_ns() + round(drain_s * 1e9)
+                    self._bus_s = bus_s
+                    self._until_ns = self._world.monotonic_ns() + round(STORED_S * 1e9)
+                    asyncio.get_running_loop().call_later(bus_s, self._let_go)
         self._changed.set()
 
     async def _main(self) -> None:
@@ -205,17 +226,17 @@ class _Work:
                     self._take_up(shipper)
                     if self._stopping and not shipper.recorders:
                         break
+                    if self._stopping and self._answers >= 0:
+                        await self._tell_when_sent(shipper)
                     await self._wait(LOOK_S)
             finally:
                 stop.set()
 
-    def _take_up(self, shipper: object) -> None:
+    def _take_up(self, shipper: "Shipper") -> None:
         """Recorders that have appeared, or that somebody else has let go of."""
         from checkrein.sdk.reader import RingReader
         from checkrein.sdk.ring import RingError
-        from checkrein.sdk.shipper import Shipper
 
-        assert isinstance(shipper, Shipper)  # noqa: S101 # for the type only: imported late
         for folder in self._folders:
             names = os.listdir(folder) if folder.is_dir() else []
             for name in names:
@@ -225,11 +246,24 @@ class _Work:
                     except (RingError, OSError, ValueError) as error:
                         _log.info("cannot ship %s yet: %s", folder / name, error)
 
+    async def _tell_when_sent(self, shipper: "Shipper") -> None:
+        if await shipper.flush(self._bus_s):
+            with suppress(OSError):
+                os.write(self._answers, b".")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody waits for us any more, nor for what we might print."""
+        if self._answers >= 0:
+            os.close(self._answers)
+            self._answers = -1
+            _let_go_of_the_terminal()
+
     def _same_buses(self, grant: SessionGrant) -> bool:
         return self._grant is None or self._grant.bus_urls == grant.bus_urls
 
     def _over(self) -> bool:
-        return self._stopping and self._world.monotonic_ns() >= self._drain_until_ns
+        return self._stopping and self._world.monotonic_ns() >= self._until_ns
 
     async def _wait(self, seconds: float) -> None:
         if self._stopping:
@@ -238,6 +272,20 @@ class _Work:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
         self._changed.clear()
+
+
+def _let_go_of_the_terminal() -> None:
+    """Whoever reads the program's output sees its end now."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    os.close(nothing)
+
+
+def _hear_within(fd: int, seconds: float) -> bool:
+    """Whether a byte comes before the end, or the time is over."""
+    ready, _, _ = select.select([fd], [], [], seconds)
+    return bool(ready) and os.read(fd, 1) != b""
 
 
 async def _connect(grant: SessionGrant) -> Bus:

@@ -6,6 +6,7 @@ goes out as receipts.
 """
 
 import asyncio
+import heapq
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -69,7 +70,9 @@ class Supervisor:
         self._finished: dict[Unit, asyncio.Event] = {}
         self.told_exits: dict[int, Exit] = {}
         """How processes ended whose parent is not this one, by pid: told by the front."""
-        self._wake_at: dict[Unit, asyncio.TimerHandle] = {}
+        self._wakes: list[tuple[int, int, Unit]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._mains: set[int] = set()
         self._looking = Looking(world, self._answered, self._reap)
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -82,11 +85,12 @@ class Supervisor:
                 yield
             finally:
                 looking.cancel()
-                for handle in self._wake_at.values():
-                    handle.cancel()
+                if self._timer is not None:
+                    self._timer.cancel()
                 loop = asyncio.get_running_loop()
                 for unit in self.units.values():
-                    loop.remove_reader(unit.tree.pidfd)
+                    if unit.tree.pidfd >= 0:
+                        loop.remove_reader(unit.tree.pidfd)
                     unit.tree.close()
                 self._tasks = None
 
@@ -103,6 +107,8 @@ class Supervisor:
         )  # fmt: skip
         unit = Unit(tree.unit, tree, record.run_id, Ladder(self.limits), argv)
         self.units[unit.name] = unit
+        self._mains.add(tree.main)
+        tree.mains = self._mains
         self._finished[unit] = asyncio.Event()
         asyncio.get_running_loop().add_reader(tree.pidfd, self._main_gone, unit)
         if again:
@@ -117,6 +123,15 @@ class Supervisor:
         """When the main process is gone, nobody of its tree is left and its runs have their end."""
         await self._finished[unit].wait()
         return unit.exit or UNKNOWN_EXIT
+
+    def forget(self, unit: Unit) -> None:
+        """A finished unit is no longer reported, and gives back what it held."""
+        self.units.pop(unit.name, None)
+        self._mains.discard(unit.tree.main)
+        self._finished.pop(unit, None)
+        for run_id in unit.runs:
+            self._unit_of_run.pop(run_id, None)
+        unit.tree.close()
 
     def forward(self, unit: Unit, number: int) -> None:
         """Passes a signal on to the unit's process group."""
@@ -247,7 +262,7 @@ class Supervisor:
             case h.Capture():
                 self._looking.capturing(unit)
             case h.Kill():
-                unit.tree.kill()
+                unit.tree.strike()
                 self._looking.killing(unit, self.limits.kill_ms)
             case h.Mark():
                 self._mark(unit, act, silent=False)
@@ -278,14 +293,32 @@ class Supervisor:
         self._apply(unit, unit.ladder.step(self.world.monotonic_ns(), happened))
 
     def _set_timer(self, unit: Unit) -> None:
-        handle = self._wake_at.pop(unit, None)
-        if handle is not None:
-            handle.cancel()
+        """One timer for all units, at the earliest time that any of them asked for."""
         wake_at_ns = unit.ladder.wake_at_ns
-        if wake_at_ns is not None:
-            wait_s = max(0.0, (wake_at_ns - self.world.monotonic_ns()) / 1e9)
-            loop = asyncio.get_running_loop()
-            self._wake_at[unit] = loop.call_later(wait_s, self._feed, unit, h.Tick())
+        if wake_at_ns is None:
+            return
+        heapq.heappush(self._wakes, (wake_at_ns, id(unit), unit))
+        if self._wakes[0][2] is unit or self._timer is None:
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._wakes:
+            wait_s = max(0.0, (self._wakes[0][0] - self.world.monotonic_ns()) / 1e9)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now_ns = self.world.monotonic_ns()
+        while self._wakes and self._wakes[0][0] <= now_ns:
+            _, _, unit = heapq.heappop(self._wakes)
+            wake_at_ns = unit.ladder.wake_at_ns
+            if wake_at_ns is not None and wake_at_ns <= now_ns and unit.name in self.units:
+                self._feed(unit, h.Tick())
+        if self._timer is None:
+            self._start_timer()
 
     # -- the end of a process ------------------------------------------------------------------
 
@@ -330,12 +363,11 @@ class Supervisor:
     def _finish(self, unit: Unit) -> None:
         if self._finished[unit].is_set():
             return
+        for run_id in unit.runs:
+            self.to_register.pop(run_id, None)
         for run in unit.end_runs():
             if run.ending is not None:
                 self.journal.ended(run.record, run.step, run.ending, unit.exit or UNKNOWN_EXIT)
-        handle = self._wake_at.pop(unit, None)
-        if handle is not None:
-            handle.cancel()
         self._finished[unit].set()
         self.changed.set()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from checkrein.supervise import proc
 from checkrein.supervise.cgroup import Leaf, NoCgroup
-from checkrein.supervise.proc import Process
+from checkrein.supervise.proc import Process, Table
 
 MARKER = "CHECKREIN_UNIT"
 CAPTURED_PROCESSES_MAX = 16
@@ -28,6 +28,7 @@ CAPTURED_PROCESSES_MAX = 16
 class Tree:
     """`main` is our child, not yet waited for by anyone else, leader of its own process group.
     `roots`: below whom orphans of this tree may come up; `alone`: whatever comes up there is ours.
+    `mains`: the main processes of other trees below the same roots.
     """
 
     unit: str
@@ -37,6 +38,7 @@ class Tree:
     roots: tuple[int, ...] = ()
     without: AbstractSet[int] = frozenset()
     alone: bool = False
+    mains: AbstractSet[int] = frozenset()
     started: int = 0
     known: dict[int, Process] = field(default_factory=dict)
     exited: bool = False
@@ -63,18 +65,23 @@ class Tree:
         for process in self.others():
             proc.send(process, signal.SIGCONT)
 
-    def kill(self) -> None:
-        """Begins to kill everyone; those out of the group are stopped first, so that none forks."""
+    def strike(self) -> None:
+        """Begins to kill those that can be reached at once; `kill` gets the rest."""
         if self.leaf is not None:
             with suppress(FileNotFoundError):
                 self.leaf.kill()
             if not self.exited:
                 self._signal_main(signal.SIGKILL)
-            return
-        others = self.others()
+        else:
+            self._signal_group(signal.SIGKILL)
+
+    def kill(self, table: Table | None = None) -> None:
+        """Begins to kill everyone; those out of reach of `strike` are stopped first, so that none
+        forks."""
+        others = [] if self.leaf is not None else self.others(table)
         for process in others:
             proc.send(process, signal.SIGSTOP)
-        self._signal_group(signal.SIGKILL)
+        self.strike()
         for process in others:
             proc.send(process, signal.SIGKILL)
 
@@ -84,20 +91,20 @@ class Tree:
 
     # -- looks ---------------------------------------------------------------------------------
 
-    def frozen(self, rows: dict[int, Process] | None = None) -> bool:
-        """Whether nobody runs any more. `rows`: a table read *after* `freeze`, shared by many."""
+    def frozen(self, table: Table | None = None) -> bool:
+        """Whether nobody runs any more. `table`: one read *after* `freeze`, shared by many."""
         if self.leaf is not None:
             return self.leaf.frozen() or not self.leaf.populated()
         if not self._main_stopped():
             return False
-        running = [p for p in self.others(rows) if not proc.stands_still(p)]
+        running = [p for p in self.others(table) if not proc.stands_still(p)]
         for process in running:
             proc.send(process, signal.SIGSTOP)
         return not running
 
-    def survivors(self, rows: dict[int, Process] | None = None) -> list[int]:
+    def survivors(self, table: Table | None = None) -> list[int]:
         """Who is still alive. Chases: whoever is found outside the leaf is killed by `kill` again."""
-        alive = {process.pid for process in self.others(rows)}
+        alive = {process.pid for process in self.others(table)}
         if self.leaf is not None:
             with suppress(FileNotFoundError):
                 if self.leaf.populated():
@@ -108,11 +115,13 @@ class Tree:
 
     def members(self) -> list[Process]:
         """Everyone alive, the main process first."""
-        pids = {process.pid: process for process in self.others()}
+        pids: dict[int, Process] = {}
         if self.leaf is not None:
             with suppress(OSError):
                 rows = (proc.look(pid) for pid in self.leaf.pids())
-                pids |= {row.pid: row for row in rows if row is not None}
+                pids = {row.pid: row for row in rows if row is not None}
+        else:
+            pids = {process.pid: process for process in self.others()}
         main = None if self.exited else proc.look(self.main)
         pids.pop(self.main, None)
         found = [*([main] if main is not None else []), *pids.values()]
@@ -128,19 +137,12 @@ class Tree:
                     return True
         return any(process.pid == pid for process in self.others())
 
-    def others(self, rows: dict[int, Process] | None = None) -> list[Process]:
+    def others(self, table: Table | None = None) -> list[Process]:
         """The living besides the main process: its descendants, and orphans that were of it."""
-        below = self._below(rows)
-        mine = {p.pid: p for p in self._claimed(below) if p.pid != self.main and proc.alive(p)}
-        for pid, process in list(self.known.items()):
-            if pid in mine:
-                continue
-            now = rows.get(pid) if rows is not None else proc.look(pid)
-            if now is not None and now.started == process.started and proc.alive(now):
-                mine[pid] = now
-            else:
-                del self.known[pid]
-        self.known.update(mine)
+        if table is None:
+            table = Table()
+        mine = {p.pid: p for p in self._found(table) if p.pid != self.main and proc.alive(p)}
+        self.known = mine
         return list(mine.values())
 
     def capture(self) -> dict[str, Any]:
@@ -162,32 +164,22 @@ class Tree:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _below(self, rows: dict[int, Process] | None) -> list[Process]:
+    def _found(self, table: Table) -> list[Process]:
         roots = self.roots or (os.getpid(),)
-        return proc.descendants(roots, proc.table() if rows is None else rows, self.without)
-
-    def _claimed(self, below: list[Process]) -> list[Process]:
-        """Those of the found that are of this tree: all when it is alone below its roots."""
         if self.alone:
-            return below
-        mine = {self.main}
-        claimed: list[Process] = []
-        grew = True
-        while grew:
-            grew = False
-            for process in below:
-                if process.pid not in mine and (process.parent in mine or self._is_mine(process)):
-                    mine.add(process.pid)
-                    claimed.append(process)
-                    grew = True
-        return claimed
-
-    def _is_mine(self, process: Process) -> bool:
-        if process.pid == self.main or process.group == self.main or process.pid in self.known:
-            return True
-        if process.parent not in (self.roots or (os.getpid(),)) or process.group == process.parent:
-            return False
-        return proc.environment_has(process.pid, f"{MARKER}={self.unit}".encode())
+            return table.below(roots, self.without)
+        starts = [self.main]
+        for pid, process in self.known.items():
+            now = table.rows.get(pid)
+            if now is not None and now.started == process.started:
+                starts.append(pid)
+        starts += [process.pid for process in table.groups.get(self.main, ())]
+        marker = f"{MARKER}={self.unit}".encode()
+        for orphan in table.orphans(roots, self.mains):
+            if orphan.pid not in self.without and proc.environment_has(orphan.pid, marker):
+                starts.append(orphan.pid)
+        rows = [table.rows[pid] for pid in starts if pid in table.rows]
+        return [*rows, *table.below(starts, self.without)]
 
     def _main_stopped(self) -> bool:
         if self.exited:
@@ -229,8 +221,8 @@ def hold(
     """A tree around a child of ours, already in `leaf` if there is one."""
     row = proc.look(main)
     return Tree(
-        unit, main, os.pidfd_open(main), leaf, tuple(roots), frozenset(), alone,
-        row.started if row is not None else 0,
+        unit, main, os.pidfd_open(main), leaf, tuple(roots), alone=alone,
+        started=row.started if row is not None else 0,
     )  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 """The real `anthropic` package, in all its ways, against the scripted server."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
-from tests.recorded import Recorded, ambient
+from anthropic import beta_async_tool, beta_tool
+from checkrein.sdk.rein import Ordered
+from tests.recorded import Recorded, ambient, recorded
 
 from checkrein.events import types as events
-from checkrein.sdk.rein import Ordered
 from checkrein.server.demo.models import ModelServer
 
 ASK: Any = [{"role": "user", "content": "What is the weather?"}]
@@ -86,6 +88,45 @@ def test_streamed_response(client: anthropic.Anthropic, record: Recorded) -> Non
 def test_beta(client: anthropic.Anthropic, record: Recorded) -> None:
     client.beta.messages.create(**MODEL)
     check(record, stream=False)
+
+
+PACT = "pact: t\njob: t\nowner: t\ntools: {%s: {kind: read}}\n"
+
+
+def weather(town: str) -> str:
+    """The weather of a town."""
+    return f"sun in {town}"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_tool_runner(models: ModelServer, tmp_path: Path, allowed: bool) -> None:
+    pact = PACT % ("weather" if allowed else "news")
+    with (
+        recorded(tmp_path, pact) as record,
+        anthropic.Anthropic(base_url=models.url, api_key="scripted:weather") as client,
+    ):
+        runner = client.beta.messages.tool_runner(
+            **MODEL | {"tools": [beta_tool(weather)]}, thread=False
+        )
+        told = runner.until_done().content[0].text  # type: ignore[union-attr] # it is text
+    returned = record.of(events.ToolReturned)
+    assert [event.status for event in returned] == ["ok" if allowed else "denied"] * 2
+    assert ("sun in Bern, sun in Basel" in told) is allowed
+    assert ("not in the pact" in told) is not allowed
+
+
+async def test_async_tool_runner(models: ModelServer, record: Recorded) -> None:
+    async def aweather(town: str) -> str:
+        return weather(town)
+
+    tool = beta_async_tool(aweather, name="weather", description="The weather of a town.")
+    async with anthropic.AsyncAnthropic(base_url=models.url, api_key="scripted:weather") as client:
+        given = MODEL | {"tools": [tool], "thread": False}
+        runner = client.beta.messages.tool_runner(**given)
+        await runner.until_done()
+    assert [event.result for event in record.of(events.ToolReturned)] == [
+        "sun in Bern", "sun in Basel",
+    ]  # fmt: skip
 
 
 async def test_async(aclient: anthropic.AsyncAnthropic, record: Recorded) -> None:

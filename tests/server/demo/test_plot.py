@@ -2,15 +2,25 @@
 
 from typing import Any
 
+import pytest
+
 from checkrein.server.demo.cast import CAST, Part
 from checkrein.server.demo.plot import TEXT_CHARS_MAX, Plot
+from checkrein.world.ids import uuid7_from
 
 LOOPS = Part("loops", "repeats itself", "plain", ("loop",))
 GOOD = Part("good", "behaves", "plain")
+SINCE_MS = 1_760_000_000_000
+RUN = uuid7_from(SINCE_MS + 5, bytes(10))
+BEFORE = uuid7_from(SINCE_MS - 1, bytes(10))
+END = {"type": "run.end", "agent": "good", "run_id": RUN, "status": "completed"}
 
 
 def signal(agent: str, detector: str, level: str = "breach", why: str = "so") -> dict[str, Any]:
-    return {"type": "signal", "agent": agent, "detector": detector, "level": level, "why": why}
+    return {
+        "type": "signal", "agent": agent, "run_id": RUN, "detector": detector, "level": level,
+        "why": why,
+    }  # fmt: skip
 
 
 def test_caught_by_its_detector_only() -> None:
@@ -28,22 +38,21 @@ def test_caught_by_its_detector_only() -> None:
 def test_the_good_are_left_alone() -> None:
     plot = Plot([GOOD])
     plot.hear(signal("good", "silence", "warn"), 1)
-    end = {"type": "run.end", "agent": "good", "status": "completed"}
-    assert [line.what for line in plot.hear(end, 2)] == ["run.end", "caught"]
+    assert [line.what for line in plot.hear(END, 2)] == ["run.end", "caught"]
     assert plot.complete
 
 
 def test_the_good_who_were_not() -> None:
     plot = Plot([GOOD])
     plot.hear(signal("good", "budget", why="too much"), 1)
-    plot.hear({"type": "run.end", "agent": "good", "status": "completed"}, 2)
+    plot.hear(END, 2)
     assert not plot.complete
     assert plot.spoiled == {"good": "budget: too much"}
 
 
 def test_an_end_of_another_kind_is_not_it() -> None:
     plot = Plot([GOOD])
-    plot.hear({"type": "run.end", "agent": "good", "status": "failed"}, 2)
+    plot.hear(END | {"status": "failed"}, 2)
     assert plot.spoiled == {"good": "ended as failed"}
 
 
@@ -53,11 +62,19 @@ def test_strangers_are_passed_over() -> None:
     assert plot.hear({"type": "signal"}, 1) == []
 
 
+@pytest.mark.parametrize("run_id", [BEFORE, "", "no id"])
+def test_runs_of_another_play_are_passed_over(run_id: str) -> None:
+    """The recorders of a play that was cut off are found and sent by the next one."""
+    plot = Plot([GOOD], SINCE_MS)
+    assert plot.hear(END | {"run_id": run_id}, 1) == []
+    assert plot.hear(END, 2) != []
+
+
 def test_what_repeats_is_told_a_few_times() -> None:
     plot = Plot([GOOD])
-    call = {"type": "tool.invoked", "agent": "good", "tool": "t"}
+    call = {"type": "tool.invoked", "agent": "good", "run_id": RUN, "tool": "t"}
     assert sum(len(plot.hear(call, n)) for n in range(10)) == 3
-    deny = {"type": "scope.decision", "agent": "good", "verdict": "deny", "rule": "loops"}
+    deny = END | {"type": "scope.decision", "verdict": "deny", "rule": "loops"}
     assert sum(len(plot.hear(deny, n)) for n in range(10)) == 1
 
 
@@ -72,7 +89,7 @@ def test_what_agents_say_cannot_write_on_the_terminal() -> None:
 def test_receipts_name_the_rungs() -> None:
     plot = Plot([GOOD])
     receipt = {
-        "type": "receipt", "agent": "good", "verb": "halt", "command_id": "c",
+        "type": "receipt", "agent": "good", "run_id": RUN, "verb": "halt", "command_id": "c",
         "how": [{"rung": "freeze", "ms": 4.2}, {"rung": "kill", "ms": 31}],
         "confirmed": "supervisor",
     }  # fmt: skip
@@ -84,7 +101,6 @@ def test_receipts_name_the_rungs() -> None:
 def test_the_cast_is_there() -> None:
     """Each has a program, a pact that can be read, and a script."""
     from checkrein.policy.pact import load
-
     from checkrein.server.demo.scripts import SCRIPTS
 
     frameworks = " ".join(part.made_with for part in CAST)
@@ -95,3 +111,4 @@ def test_the_cast_is_there() -> None:
         pact = load(part.pact.read_text(), str(part.pact))
         assert (pact.pact, bool(pact.job), bool(pact.owner)) == (part.agent, True, True)
         assert part.agent in SCRIPTS
+        assert part.lacks == []

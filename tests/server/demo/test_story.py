@@ -11,9 +11,11 @@ import httpx
 import psutil
 import pytest
 
+from checkrein.server.demo import cast as cast_module
 from checkrein.server.demo import troupe
 from checkrein.server.demo.cast import VISITORS, Part
 from checkrein.server.demo.story import events_of, play
+from checkrein.world.ids import uuid7_from
 
 GOOD = Part("good", "behaves", "plain")
 LOOPS = Part("loops", "repeats itself", "plain", ("loop",), begins_s=0.1)
@@ -80,8 +82,17 @@ def actors(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
     return started
 
 
-END = {"type": "run.end", "agent": "good", "status": "completed"}
-SIGNAL = {"type": "signal", "agent": "loops", "detector": "loop", "level": "breach", "why": "again"}
+LATER = uuid7_from(1 << 47, bytes(10))
+"""A run that begins after any play."""
+END = {"type": "run.end", "agent": "good", "run_id": LATER, "status": "completed"}
+SIGNAL = {
+    "type": "signal",
+    "agent": "loops",
+    "run_id": LATER,
+    "detector": "loop",
+    "level": "breach",
+    "why": "again",
+}
 
 
 async def test_all_caught(
@@ -110,11 +121,26 @@ async def test_one_missed(
     out = capsys.readouterr().out
     assert "loops" in out
     assert "not caught" in out
-    assert "checkrein halt" in out
+    assert "checkrein halt" not in out
     assert not [p for p in psutil.Process().children() if p.name() == "sleep"]
 
 
-async def test_goes_on_for_the_visitor_until_cancelled(tmp_path: Path, actors: list[Part]) -> None:
+async def test_what_is_not_installed_is_said(
+    tmp_path: Path,
+    actors: list[Part],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(cast_module.LIBRARIES, "plain", ("no_such_library",))
+    async with serving(Stream([])) as url:
+        assert not await play(url, "t", tmp_path, True, True, cast=[GOOD], seconds_max=0.3)
+    assert actors == []
+    assert "cannot start without no_such_library" in capsys.readouterr().out
+
+
+async def test_goes_on_for_the_visitor_until_cancelled(
+    tmp_path: Path, actors: list[Part], capsys: pytest.CaptureFixture[str]
+) -> None:
     async with serving(Stream([frame(7, END)])) as url:
         demo = asyncio.ensure_future(play(url, "t", tmp_path, False, cast=[GOOD]))
         async with asyncio.timeout(10):
@@ -124,6 +150,7 @@ async def test_goes_on_for_the_visitor_until_cancelled(tmp_path: Path, actors: l
         demo.cancel()
         with pytest.raises(asyncio.CancelledError):
             await demo
+    assert "checkrein halt" in capsys.readouterr().out
     assert not [p for p in psutil.Process().children() if p.name() == "sleep"]
 
 

@@ -16,7 +16,8 @@ _errors: contextvars.ContextVar[list[BaseException] | None] = contextvars.Contex
 
 
 def apply(patches: Patches) -> None:
-    for module in ("agents.tool", "agents.run_internal.tool_execution"):
+    # The module that imports the function by name comes first: it must not wrap a wrapper.
+    for module in ("agents.run_internal.tool_execution", "agents.tool"):
         patches.wrap(module, "_invoke_function_tool_with_metadata", _invoke)
     patches.wrap("agents.tool", "maybe_invoke_function_tool_failure_error_function", _told)
 

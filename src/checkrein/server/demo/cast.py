@@ -1,10 +1,21 @@
 """Who plays in the demo, what each does wrong, and what must catch it."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 AGENTS = Path(__file__).parent / "agents"
 CATCH_SECONDS_MAX = 120.0
+LIBRARIES = {
+    "LangGraph": ("langgraph", "langchain_openai"),
+    "LangGraph, Anthropic": ("langgraph", "langchain_anthropic"),
+    "OpenAI Agents SDK": ("agents",),
+    "Pydantic AI": ("pydantic_ai", "openai"),
+    "plain OpenAI": ("openai",),
+    "plain Anthropic": ("anthropic",),
+    "plain": (),
+}
+"""What the demo's agents are made with, and the modules that this takes."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,12 @@ class Part:
     begins_s: float = 0.0
     chain: bool = False
     options: tuple[str, ...] = ()
+
+    @property
+    def lacks(self) -> list[str]:
+        """The libraries it is made with that are not installed here."""
+        needed = LIBRARIES[self.made_with]
+        return [name for name in needed if importlib.util.find_spec(name) is None]
 
     @property
     def program(self) -> Path:

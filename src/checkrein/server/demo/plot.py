@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from checkrein.server.demo.cast import Part
+from checkrein.world import is_uuid7, uuid7_time_ms
 
 Tone = Literal["calm", "plain", "warn", "breach", "good"]
 TEXT_CHARS_MAX = 400
@@ -34,11 +35,13 @@ class Catch:
 
 
 class Plot:
-    """Tells what matters of the events it hears, and checks off each part once. Bounded: one run,
-    a few counts and one catch for each part."""
+    """Tells what matters of the events it hears, and checks off each part once. Bounded: a few
+    counts and one catch for each part. Runs that began before `since_ms` (since 1970) are of
+    another play, whose recorders may only now have been found: they are passed over."""
 
-    def __init__(self, cast: Sequence[Part]) -> None:
+    def __init__(self, cast: Sequence[Part], since_ms: int = 0) -> None:
         self.cast = {part.agent: part for part in cast}
+        self.since_ms = since_ms
         self.catches: dict[str, Catch] = {}
         self.spoiled: dict[str, str] = {}
         self._told: dict[tuple[str, str], int] = {}
@@ -54,11 +57,14 @@ class Plot:
     def hear(self, event: dict[str, Any], at_s: float) -> list[Line]:
         """The lines that one event is worth."""
         part = self.cast.get(str(event.get("agent", "")))
-        if part is None:
+        if part is None or not self._of_this_play(str(event.get("run_id", ""))):
             return []
         line = self._line(part, event, at_s)
         caught = self._caught(part, event, at_s)
         return [one for one in (line, caught) if one is not None]
+
+    def _of_this_play(self, run_id: str) -> bool:
+        return is_uuid7(run_id) and uuid7_time_ms(run_id) >= self.since_ms
 
     def _line(self, part: Part, event: dict[str, Any], at_s: float) -> Line | None:
         agent, kind = part.agent, event.get("type")

@@ -47,7 +47,7 @@ async def play(
     """
     folder = data / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    plot = Plot(cast)
+    plot = Plot(cast, world.now_ns() // 1_000_000)
     tell = _json_teller() if as_json else _teller(Console(highlight=False))
     with ModelServer() as models:
         troupe = Troupe(world, url, token, models.url, folder)
@@ -65,14 +65,16 @@ async def play(
                 # Nobody acts before somebody listens.
                 await listening.wait()
                 began_ns = world.monotonic_ns()
-                actors = group.create_task(_act(troupe, cast, done))
+                actors = group.create_task(_act(troupe, plot, done))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds_max):
                         await done.wait()
                 actors.cancel()
                 for agent in plot.missing:
                     plot.spoiled.setdefault(agent, _unseen(troupe.last_words(agent)))
-                _sum_up(plot, folder, now_s(), as_json, url)
+                _sum_up(plot, folder, now_s(), as_json)
+                if not (exit_when_done or as_json):
+                    _invite(folder, url)
                 if not exit_when_done:
                     troupe.start(VISITORS)
                     await asyncio.Event().wait()
@@ -83,11 +85,14 @@ async def play(
     return plot.complete
 
 
-async def _act(troupe: Troupe, cast: Sequence[Part], done: asyncio.Event) -> None:
+async def _act(troupe: Troupe, plot: Plot, done: asyncio.Event) -> None:
     """Starts the agents one after the other. When all have ended, nothing more is to be expected
     but what is still on its way."""
     at_s = 0.0
-    for part in sorted(cast, key=lambda part: part.begins_s):
+    for part in sorted(plot.cast.values(), key=lambda part: part.begins_s):
+        if part.lacks:
+            plot.spoiled[part.agent] = f"it cannot start without {', '.join(part.lacks)}"
+            continue
         await asyncio.sleep(max(0.0, part.begins_s - at_s))
         at_s = max(at_s, part.begins_s)
         troupe.start(part)
@@ -188,7 +193,7 @@ def _say_json(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool, url: str) -> None:
+def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool) -> None:
     if as_json:
         caught = {
             catch.agent: {"at_s": round(catch.at_s, 3), "by": catch.by, "why": catch.why}
@@ -205,9 +210,13 @@ def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool, url: str) -> N
             why = plot.spoiled[part.agent]
             line = Text(f"  ✗ {part.agent:<11} {part.does}: not caught: {why}", style="red")
         else:
-            by = f"by {catch.by}" if catch.by else "left alone"
-            line = Text(f"  ✓ {part.agent:<11} {part.does}: {by}, at {catch.at_s:.1f} s")
+            how = f"caught by {catch.by}" if catch.by else catch.why
+            line = Text(f"  ✓ {part.agent:<11} {part.does}: {how}, at {catch.at_s:.1f} s")
         console.print(line, soft_wrap=True)
+
+
+def _invite(folder: Path, url: str) -> None:
+    console = Console(highlight=False)
     console.print(f"\nWhat the agents printed stands in {folder}. Now try, in another terminal:\n")
     for command in (
         "checkrein ps",
