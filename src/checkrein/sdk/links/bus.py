@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import (
@@ -33,7 +33,7 @@ from checkrein.sdk import quiet
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
-from checkrein.sdk.links.records import beat_of, record_of
+from checkrein.sdk.links.records import beat_of, ordered_of, record_of
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
 from checkrein.sdk.rein import Ordered
@@ -383,37 +383,13 @@ class BusLink:
             self._obey(order, run_id, epochs[run_id])
         for run_id, why in accepted.refused:
             if run_id not in accepted.again:
-                self._report(_ordered(order, epochs[run_id]), run_id, "refused", why)
+                self._report(ordered_of(order, epochs[run_id]), run_id, "refused", why)
 
     def _obey(self, order: Order, run_id: str, epoch: int) -> None:
-        ordered = _ordered(order, epoch)
+        ordered = ordered_of(order, epoch)
         if order.verb != "probe":
             self._obedience.take(ordered, run_id)
         elif run_id in self._client.runs:
             self._report(ordered, run_id, "probe", "", nonce=order.nonce)
         else:
             self._report(ordered, run_id, "failed", "this process holds no such run")
-
-
-def _ordered(order: Order, epoch: int) -> Ordered:
-    return Ordered(
-        command_id=order.command_id, verb=order.verb, epoch=epoch, reason=order.reason,
-        issued_by=order.issued_by, arguments=order.arguments,
-    )  # fmt: skip
-
-
-async def connect_nats(grant: SessionGrant) -> tuple[Bus, Bus]:
-    """Both connections of a session. Raises BusError."""
-    from checkrein.bus.credentials import Credential
-    from checkrein.bus.nats import connect
-
-    credential = Credential(grant.jwt, grant.seed)
-    prefix = subjects.inbox(grant.session)
-    name = f"sdk {grant.session}"
-    events: Any = await connect(grant.bus_urls, credential, name=name, inbox_prefix=prefix)
-    try:
-        control = await connect(grant.control_urls, credential, name=name, inbox_prefix=prefix)
-    except BaseException:
-        await events.close()
-        raise
-    return events, control
