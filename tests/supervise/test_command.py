@@ -1,4 +1,4 @@
-"""`checkrein run` as a user types it, without a server: exit codes, signals, the terminal, deaths."""
+"""`checkrein run` as a user types it, without a server: exit codes, signals, terminal, deaths."""
 
 import fcntl
 import json

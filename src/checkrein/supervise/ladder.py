@@ -325,8 +325,7 @@ class Ladder:
         if self._halt is not None:
             return []
         left = partial.left | {run for other in self._partial for run in other.left}
-        acts = self._halt_tree(now_ns, [partial.order, *self._take_partial()], left)
-        return acts
+        return self._halt_tree(now_ns, [partial.order, *self._take_partial()], left)
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -444,7 +443,7 @@ class Ladder:
         return acts + self._report_all(now_ns, halt, "obeyed", confirmed=True)
 
     def _died(self, now_ns: int) -> list[Act]:
-        """The main process is gone; what it started may still live, so a halt sweeps all the same."""
+        """The main process is gone; what it started may still live, so a halt sweeps anyway."""
         self.dead = True
         halt = self._halt
         if halt is None and self._partial:
@@ -523,7 +522,7 @@ class Ladder:
         )  # fmt: skip
 
     def _tell_halt(self, halt: _Halt, run_id: str) -> Tell:
-        """A run that no order names gets an epoch above its own: the boundary takes nothing less."""
+        """A run that no order names gets an epoch above its own: nothing less is taken."""
         first = next((o for o in halt.orders if run_id in o.runs), halt.orders[0])
         ordered = first.ordered
         epoch = first.runs.get(run_id, 0)

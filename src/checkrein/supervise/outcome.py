@@ -47,8 +47,8 @@ class Ending:
 def ending(
     exited: Exit, *, halted: str = "", ended_by_code: bool, sent: int = 0, named: bool
 ) -> Ending:
-    """`halted`: the reason, when an order stopped the run. `sent`: a signal that was passed on to the
-    program before. `named`: the agent's own code began this run, so it ought to have ended it;
+    """`halted`: the reason, when an order stopped the run. `sent`: a signal that was passed on to
+    the program before. `named`: the agent's own code began this run, so it ought to have ended it;
     `ended_by_code`: it did."""
     if halted:
         return Ending("halted", halted)

@@ -1,8 +1,8 @@
 """The supervisor: holds process trees from outside, and is the one who can say that they stopped.
 
-One serves many units. Nothing on its loop waits for events, JetStream or a disk: shipping has a loop
-of its own. Orders come in as signed bytes, from the edge or from the level; what became of them
-goes out as receipts.
+One serves many units. Nothing on its loop waits for events, JetStream or a disk: shipping has a
+process of its own. Orders come in as signed bytes, from the edge or from the level; what became of
+them goes out as receipts.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ import msgspec
 
 from checkrein.bus.messages import Order, Progress, RunRecord
 from checkrein.bus.orders import Accepted, Inbox, OrderRefused
-from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Need, State, Welcome
 from checkrein.supervise import happenings as h
 from checkrein.supervise import proc
 from checkrein.supervise.holding import Limits
@@ -116,7 +115,7 @@ class Supervisor:
             self.journal.status(record, 0, "running", why)
         else:
             self.journal.started(record, argv)
-        self._began(unit, record)
+        self.began(unit, record)
         return unit
 
     async def finished(self, unit: Unit) -> Exit:
@@ -195,7 +194,7 @@ class Supervisor:
             if order.verb == "inspect":
                 self._inspect(unit, ordered, at_ns)
             else:
-                self._apply(unit, unit.ladder.step(at_ns, ordered))
+                self.apply(unit, unit.ladder.step(at_ns, ordered))
         epochs = {run.run_id: run.epoch for run in order.runs}
         for run_id, why in accepted.refused:
             if run_id in accepted.again:
@@ -231,7 +230,8 @@ class Supervisor:
 
     # -- what the ladders want -----------------------------------------------------------------
 
-    def _apply(self, unit: Unit, acts: list[h.Act]) -> None:
+    def apply(self, unit: Unit, acts: list[h.Act]) -> None:
+        """Does what a unit's ladder wants."""
         captured = any(isinstance(act, h.Capture) for act in acts)
         for act in acts:
             try:
@@ -287,10 +287,10 @@ class Supervisor:
                 self.journal.status(
                     run.record, run.step, run.status, run.reason, {"capture": happened.detail}
                 )
-        self._feed(unit, happened)
+        self.feed(unit, happened)
 
-    def _feed(self, unit: Unit, happened: h.Happened) -> None:
-        self._apply(unit, unit.ladder.step(self.world.monotonic_ns(), happened))
+    def feed(self, unit: Unit, happened: h.Happened) -> None:
+        self.apply(unit, unit.ladder.step(self.world.monotonic_ns(), happened))
 
     def _set_timer(self, unit: Unit) -> None:
         """One timer for all units, at the earliest time that any of them asked for."""
@@ -316,7 +316,7 @@ class Supervisor:
             _, _, unit = heapq.heappop(self._wakes)
             wake_at_ns = unit.ladder.wake_at_ns
             if wake_at_ns is not None and wake_at_ns <= now_ns and unit.name in self.units:
-                self._feed(unit, h.Tick())
+                self.feed(unit, h.Tick())
         if self._timer is None:
             self._start_timer()
 
@@ -325,7 +325,7 @@ class Supervisor:
     def _main_gone(self, unit: Unit) -> None:
         asyncio.get_running_loop().remove_reader(unit.tree.pidfd)
         unit.died(_bury(unit.tree.pidfd))
-        self._feed(unit, h.Died())
+        self.feed(unit, h.Died())
         if self._tasks is not None:
             self._tasks.create_task(self._see_off(unit))
 
@@ -375,66 +375,15 @@ class Supervisor:
         if self._reaps:
             proc.reap_others({unit.tree.main for unit in self.units.values()})
 
-    # -- what the agent's processes say ----------------------------------------------------------
-
-    def unit_of(self, pid: int) -> str | None:
-        return next((name for name, unit in self.units.items() if unit.tree.holds(pid)), None)
-
-    def came(self, unit_name: str, peer: Peer, hello: Hello) -> Welcome:
-        unit = self.units[unit_name]
-        unit.peers.append(peer)
-        return Welcome(
-            pacts=self.pacts, room=self.room, environment=self.environment, standing=unit.standing()
-        )
-
-    def left(self, unit_name: str, peer: Peer) -> None:
-        unit = self.units[unit_name]
-        acts, ended = unit.left(peer, self.world.monotonic_ns())
-        self._apply(unit, acts)
-        for run in ended:
-            if run.ending is not None:
-                self.journal.ended(run.record, run.step, run.ending, UNKNOWN_EXIT)
-            self.to_register.pop(run.record.run_id, None)
-        self.changed.set()
-
-    def said(self, unit_name: str, peer: Peer, message: FromAgent) -> None:
-        unit = self.units[unit_name]
-        now_ns = self.world.monotonic_ns()
-        match message:
-            case Began(run=record, adopted=adopted):
-                record = msgspec.structs.replace(
-                    record, session=self.session, holder="supervisor", host=host_name(),
-                    pid=peer.pid, level=LEVEL,
-                )  # fmt: skip
-                named = not adopted or bool(record.goal or record.task_type)
-                self._began(unit, record, peer, named)
-            case Ended(run_id=run_id, status=status, reason=reason):
-                run = unit.runs.get(run_id)
-                if run is not None and run.owner is peer:
-                    self._apply(unit, unit.ended_by_code(run_id, status, reason, now_ns))
-                self.to_register.pop(run_id, None)
-            case State():
-                self._apply(unit, unit.stated(message, now_ns))
-            case Did(command_id=command_id, run_id=run_id, stage=stage, detail=detail):
-                run = unit.runs.get(run_id)
-                if run is not None and run.owner is peer:
-                    self._feed(unit, h.SdkDid(command_id, run_id, stage, detail))
-            case Need(agents=agents):
-                self.needs.update(agents)
-            case Hello():
-                pass
-        self.changed.set()
-
-    def _began(
+    def began(
         self, unit: Unit, record: RunRecord, owner: Peer | None = None, named: bool = False
     ) -> None:
+        """A run began in a unit, or was adopted. One that is another unit's is not taken."""
         holder = self._unit_of_run.get(record.run_id)
         if holder is not None and holder is not unit:
-            _log.warning(
-                "run %s is another unit's; not taken from unit %s", record.run_id, unit.name
-            )
+            _log.warning("run %s is another unit's, not of unit %s", record.run_id, unit.name)
             return
-        self._apply(unit, unit.began(record, self.world.monotonic_ns(), owner, named))
+        self.apply(unit, unit.began(record, self.world.monotonic_ns(), owner, named))
         if record.run_id in unit.runs:
             self._unit_of_run[record.run_id] = unit
             self.to_register[record.run_id] = unit.runs[record.run_id].record
