@@ -8,9 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tests.conftest import within
-
 from checkrein.server.children import Child, ChildSpec
+from tests.conftest import within
 
 
 def _spec(tmp_path: Path, code: str, **more: object) -> ChildSpec:

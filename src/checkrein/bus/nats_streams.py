@@ -7,15 +7,13 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nats.errors
 from nats.aio.msg import Msg
 
+from checkrein.bus.nats_wire import Wire
 from checkrein.bus.types import BusError, Entry, Message, Unreachable, WrongRevision
-
-if TYPE_CHECKING:
-    from checkrein.bus.nats import NatsBus
 
 _log = logging.getLogger(__name__)
 _PULL_MESSAGES = 256
@@ -26,9 +24,7 @@ _READER_IDLE_S = 60
 class _Pull:
     """Keeps a pull request at the server, so that messages come as soon as they are there."""
 
-    def __init__(
-        self, bus: "NatsBus", stream: str, consumer: str, outlives_connection: bool
-    ) -> None:
+    def __init__(self, bus: Wire, stream: str, consumer: str, outlives_connection: bool) -> None:
         self._bus = bus
         self._outlives_connection = outlives_connection
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
@@ -102,11 +98,11 @@ class _Pull:
 class NatsConsumer:
     """A durable consumer."""
 
-    def __init__(self, bus: "NatsBus", stream: str, name: str, pull: _Pull) -> None:
+    def __init__(self, bus: Wire, stream: str, name: str, pull: _Pull) -> None:
         self._bus, self._stream, self._name, self._pull = bus, stream, name, pull
 
     @classmethod
-    async def open(cls, bus: "NatsBus", stream: str, name: str) -> "NatsConsumer":
+    async def open(cls, bus: Wire, stream: str, name: str) -> "NatsConsumer":
         pull = _Pull(bus, stream, name, outlives_connection=True)
         await pull.open()
         return cls(bus, stream, name, pull)
@@ -137,7 +133,7 @@ class NatsConsumer:
 
 
 async def read_stream(
-    bus: "NatsBus", stream: str, subjects: Sequence[str], after: int | None
+    bus: Wire, stream: str, subjects: Sequence[str], after: int | None
 ) -> AsyncIterator[Message]:
     """In order, without a gap: an ephemeral consumer, made anew from where we are whenever the
     server's numbering shows a gap or the consumer is gone."""
@@ -168,7 +164,7 @@ async def read_stream(
 
 
 async def _ephemeral(
-    bus: "NatsBus", stream: str, subjects: Sequence[str], start: dict[str, Any]
+    bus: Wire, stream: str, subjects: Sequence[str], start: dict[str, Any]
 ) -> tuple[str, int]:
     """Makes a reader's consumer at the server: its name, and how many messages wait for it."""
     name = f"read-{bus.client._nuid.next().decode()}"
@@ -216,7 +212,7 @@ def _pending(msg: Msg) -> int:
 class NatsBucket:
     """A key-value bucket: a stream that keeps the last message of each subject."""
 
-    def __init__(self, bus: "NatsBus", name: str) -> None:
+    def __init__(self, bus: Wire, name: str) -> None:
         self._bus, self._name = bus, name
 
     async def get(self, key: str) -> Entry | None:

@@ -12,8 +12,12 @@ halted run).
 
 Verbs are of three kinds, and the kind says what "newer" means:
 
-    state (pause resume halt)   the highest epoch of a run wins; a late, older one is refused.
-    act   (all the others)      each epoch is accepted once, in whatever order they arrive.
+    state (pause resume halt)   the highest epoch of a run wins; a late, older one is refused. A
+                                second halt, by another command, is accepted: it changes nothing,
+                                but whoever gave it wants to know.
+    act   (all the others)      each epoch and each command is accepted once, in whatever order they
+                                arrive (a control that forgot a command in a crash may be asked for
+                                it again, and gives it a new epoch).
     probe                       each nonce is answered once; changes nothing.
 """
 
@@ -107,12 +111,13 @@ class Accepted(msgspec.Struct, frozen=True):
 class _Heard:
     """What an inbox remembers of one run."""
 
-    __slots__ = ("acts", "acts_floor", "epoch", "halted")
+    __slots__ = ("acts", "acts_floor", "epoch", "halted", "halts")
 
     def __init__(self, floor: int) -> None:
         self.epoch = floor
         self.halted = False
-        self.acts: OrderedDict[int, None] = OrderedDict()
+        self.halts: set[str] = set()
+        self.acts: OrderedDict[int, str] = OrderedDict()
         self.acts_floor = floor
 
 
@@ -171,7 +176,7 @@ class Inbox:
         runs: list[OrderRun] = []
         refused: list[tuple[str, str]] = []
         for run in order.runs:
-            why = self._judge(order.verb, run)
+            why = self._judge(order.verb, run, order.command_id)
             if why:
                 refused.append((run.run_id, why))
             else:
@@ -201,37 +206,46 @@ class Inbox:
             self._nonces.popitem(last=False)
         return Accepted(order, list(order.runs), [])
 
-    def _judge(self, verb: str, run: OrderRun) -> str:
+    def _judge(self, verb: str, run: OrderRun, command_id: str) -> str:
         heard = self._heard.get(run.run_id)
         if heard is None:
             heard = self._heard[run.run_id] = _Heard(self._floor)
             self._forget()
         self._heard.move_to_end(run.run_id)
         if verb in STATE_VERBS:
-            return self._judge_state(heard, verb, run.epoch)
-        return self._judge_act(heard, verb, run.epoch)
+            return self._judge_state(heard, verb, run.epoch, command_id)
+        return self._judge_act(heard, verb, run.epoch, command_id)
 
-    def _judge_state(self, heard: _Heard, verb: str, epoch: int) -> str:
+    def _judge_state(self, heard: _Heard, verb: str, epoch: int, command_id: str) -> str:
         if epoch == heard.epoch:
             return REPLAY
-        if heard.halted and verb != "halt":
+        if verb == "halt":
+            return self._judge_halt(heard, epoch, command_id)
+        if heard.halted:
             return HALTED
-        if epoch < heard.epoch and not (verb == "halt" and not heard.halted):
+        if epoch < heard.epoch:
             return OLD_EPOCH
-        # A halt is obeyed even when a newer pause or resume came first: control issues neither
-        # after a halt, unless it crashed in between and forgot it; then stopping is the safe side.
-        heard.halted = heard.halted or verb == "halt"
-        heard.epoch = max(epoch, heard.epoch)
+        heard.epoch = epoch
         return ""
 
-    def _judge_act(self, heard: _Heard, verb: str, epoch: int) -> str:
-        if epoch in heard.acts:
+    def _judge_halt(self, heard: _Heard, epoch: int, command_id: str) -> str:
+        # A halt is obeyed even when a newer pause or resume came first: control issues neither
+        # after a halt, unless it crashed in between and forgot it; then stopping is the safe side.
+        heard.epoch = max(epoch, heard.epoch)
+        if command_id in heard.halts or len(heard.halts) >= self._acts_per_run_max:
+            return REPLAY
+        heard.halted = True
+        heard.halts.add(command_id)
+        return ""
+
+    def _judge_act(self, heard: _Heard, verb: str, epoch: int, command_id: str) -> str:
+        if epoch in heard.acts or (command_id and command_id in heard.acts.values()):
             return REPLAY
         if heard.halted and verb not in AFTER_HALT:
             return HALTED
         if epoch <= heard.acts_floor:
             return OLD_EPOCH
-        heard.acts[epoch] = None
+        heard.acts[epoch] = command_id
         if len(heard.acts) > self._acts_per_run_max:
             forgotten = min(heard.acts)
             del heard.acts[forgotten]

@@ -19,7 +19,7 @@ Control bus
     bucket `desired`                <session>.<run>   the level: the latest signed `Order` of a run
     bucket `runs`                   <run>             registry of live runs
     bucket `commands`               <command>         state of every command and its receipts
-    bucket `control`                generation        epochs rise over restarts of control
+    bucket `control`                generation, clock what rises over restarts of control
     bucket `incidents`              <incident>        open and recent incidents
     bucket `pacts`                  <agent>           the pact in force, with its version
     bucket `agents`, `tokens`                         identities

@@ -5,7 +5,8 @@ sorted into *lanes*: one lane for each (recorder, agent, partition), because the
 credential publish for its own agent only and streams are partitioned by task. Within a lane every
 envelope names the last number before it (`prev`) and the chain hash after it, so that whoever reads
 the lane finds any gap or change. The chain covers each event's bytes, whatever the batching:
-`chain = sha256(chain_before + event)`, starting from 32 zero bytes.
+`chain = sha256(chain_before + event)`, starting from 32 zero bytes. It is empty where the shipper
+cannot know it any more, because a crash of the machine has torn events out of the recorder.
 """
 
 import hashlib

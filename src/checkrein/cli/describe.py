@@ -1,0 +1,154 @@
+"""What an event says, in a few words for a person. The words are not clean yet: whoever prints them
+cleans them."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from checkrein.cli import words
+from checkrein.cli.out import ALARM, CALM, CAUTION, PLAIN
+
+Fields = dict[str, Any]
+VALUE_CHARS_MAX = 160
+
+
+def describe(event: Fields) -> tuple[str, str]:
+    """The words, and the style they deserve: calm unless there is something to look at."""
+    make = _MAKERS.get(event["type"])
+    try:
+        return make(event) if make is not None else (short(_own(event)), PLAIN)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return short(_own(event)), PLAIN
+
+
+def short(value: Any, chars_max: int = VALUE_CHARS_MAX) -> str:
+    """A value on one line, cut."""
+    if value in (None, "", [], {}):
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
+
+
+def _own(event: Fields) -> Fields:
+    common = ("recorder", "seq", "ts", "environment", "room", "agent", "run_id", "task_id", "step")
+    return {key: value for key, value in event.items() if key not in (*common, "type")}
+
+
+def _run_start(e: Fields) -> tuple[str, str]:
+    return short(e.get("goal") or " ".join(e.get("argv", [])) or e.get("framework", "")), PLAIN
+
+
+def _run_end(e: Fields) -> tuple[str, str]:
+    bad = e["status"] in ("failed", "halted", "lost", "unfinished")
+    reason = f": {short(e['reason'], 300)}" if e.get("reason") else ""
+    return f"{e['status']}{reason}", ALARM if bad else CALM
+
+
+def _step_end(e: Fields) -> tuple[str, str]:
+    tokens = e.get("input_tokens", 0) + e.get("output_tokens", 0)
+    parts = [f"{words.count(tokens)} tokens" if tokens else "", took(e)]
+    return "  ".join(part for part in parts if part), CALM
+
+
+def _model_request(e: Fields) -> tuple[str, str]:
+    return str(e.get("model", "")), CALM
+
+
+def _model_response(e: Fields) -> tuple[str, str]:
+    if e.get("error"):
+        return f"{e.get('model', '')} failed: {short(e['error'])}", ALARM
+    tokens = e.get("input_tokens", 0) + e.get("output_tokens", 0)
+    calls = ", ".join(str(call.get("name", "")) for call in e.get("tool_calls", []))
+    said = short(e.get("content", ""), 100) or (f"calls {calls}" if calls else "")
+    return f"{e.get('model', '')}  {words.count(tokens)} tokens  {took(e)}  {said}", PLAIN
+
+
+def _tool(e: Fields) -> tuple[str, str]:
+    return f"{e['tool']}  {short(e.get('arguments', e.get('why', '')))}", PLAIN
+
+
+def _tool_quiet(e: Fields) -> tuple[str, str]:
+    return str(e["tool"]), CALM
+
+
+def _tool_returned(e: Fields) -> tuple[str, str]:
+    status = e.get("status", "ok")
+    if status != "ok":
+        style = CAUTION if status in ("denied", "cancelled") else ALARM
+        return f"{e['tool']}  {status}: {short(e.get('error', ''))}", style
+    return f"{e['tool']}  {took(e)}  {short(e.get('result'))}", PLAIN
+
+
+def _decision(e: Fields) -> tuple[str, str]:
+    what = e["action"].get("name", "")
+    if e["verdict"] == "allow":
+        return f"{what}  allowed", CALM
+    return f"{what}  {e['verdict']} by {e.get('guard', '')}: {e.get('reason', '')}", CAUTION
+
+
+def _signal(e: Fields) -> tuple[str, str]:
+    return f"{e['level']} {e['detector']}: {e['why']}", ALARM if e["level"] == "breach" else CAUTION
+
+
+def _incident(e: Fields) -> tuple[str, str]:
+    count = f" ({e['count']} times)" if e.get("count", 1) > 1 else ""
+    said = f"{e['severity']} {e['detector']}: {e['why']}{count}"
+    return said, CALM if e.get("status") == "closed" else ALARM
+
+
+def _command(e: Fields) -> tuple[str, str]:
+    return f"{e['verb']} {e['target']} by {e.get('issued_by', '')}: {e.get('reason', '')}", CAUTION
+
+
+def _receipt(e: Fields) -> tuple[str, str]:
+    how = "  ".join(
+        f"{rung.get('rung', '')} {rung.get('ms', 0):.1f} ms" for rung in e.get("how", [])
+    )
+    seen = e.get("confirmed") or ""
+    sure = f"confirmed by {seen}" if seen else "not confirmed"
+    note = f"  {e['note']}" if e.get("note") else ""
+    return f"{e['verb']}  {how}  {sure}{note}", PLAIN if seen else CAUTION
+
+
+def _loss(e: Fields) -> tuple[str, str]:
+    return f"{e['count']} events of {e['lost_recorder']} are missing: {e.get('why', '')}", ALARM
+
+
+def _status(e: Fields) -> tuple[str, str]:
+    reason = f": {e['reason']}" if e.get("reason") else ""
+    return f"{e['status']}{reason}", CAUTION if e["status"] in ("paused", "escalated") else CALM
+
+
+def _iteration(e: Fields) -> tuple[str, str]:
+    return f"{short(e.get('outcome', ''))}  {', '.join(e.get('tools', []))}", CALM
+
+
+def _memory(e: Fields) -> tuple[str, str]:
+    came = f" from {e['provenance']}" if e.get("provenance") else ""
+    return f"{e['key']}{came}", CALM
+
+
+def _handoff(e: Fields) -> tuple[str, str]:
+    return f"to {e['to_agent']}  {short(e.get('why', ''))}", PLAIN
+
+
+def _calm(e: Fields) -> tuple[str, str]:
+    return short(_own(e), 100), CALM
+
+
+def took(event: Fields) -> str:
+    duration = event.get("duration_ns", 0)
+    return words.duration(duration / 1e9) if duration else ""
+
+
+_MAKERS: dict[str, Callable[[Fields], tuple[str, str]]] = {
+    "run.start": _run_start, "run.end": _run_end, "step.start": lambda e: ("", CALM),
+    "step.end": _step_end, "model.request": _model_request, "model.response": _model_response,
+    "reasoning": lambda e: (short(e.get("text", "")), CALM),
+    "tool.selected": _tool_quiet, "tool.arguments": _tool, "tool.invoked": _tool_quiet,
+    "tool.returned": _tool_returned, "tool.parsed": _tool_quiet, "tool.reentered": _tool_quiet,
+    "scope.decision": _decision, "signal": _signal, "incident": _incident, "command": _command,
+    "receipt": _receipt, "loss": _loss, "status": _status, "iteration": _iteration,
+    "memory.read": _memory, "memory.write": _memory, "handoff": _handoff, "heartbeat": _calm,
+    "output": lambda e: (short(e.get("content")), PLAIN),
+}  # fmt: skip

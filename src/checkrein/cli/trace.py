@@ -1,0 +1,100 @@
+"""One run's events as a waterfall: calls with their durations, and what happened between. Pure."""
+
+from typing import Any, NamedTuple
+
+from checkrein.cli.describe import describe, short, took
+from checkrein.cli.out import CALM, CAUTION
+
+Fields = dict[str, Any]
+_QUIET = ("heartbeat", "iteration", "step.end", "status", "memory.read")
+
+
+class Row(NamedTuple):
+    """`end` None: not over, or a moment. Times are nanoseconds from the run's first event."""
+
+    start: int
+    end: int | None
+    kind: str
+    text: str
+    style: str
+    depth: int
+
+
+class _Call:
+    """What is known so far of a model or tool call."""
+
+    def __init__(self, kind: str, event: Fields) -> None:
+        self.kind, self.began, self.step = kind, event["ts"], event["step"]
+        self.name = str(event.get("tool") or event.get("model") or "")
+        self.arguments: Any = None
+        self.end: Fields | None = None
+
+
+def rows_of(events: list[Fields]) -> list[Row]:
+    """The waterfall of a run whose events are given in order."""
+    if not events:
+        return []
+    begin = min(event["ts"] for event in events)
+    calls: dict[tuple[str, str], _Call] = {}
+    steps = {event["step"]: event["ts"] for event in events if event["type"] == "step.end"}
+    plan: list[tuple[int, Row | _Call]] = []
+    for event in events:
+        kind, at = event["type"], event["ts"] - begin
+        if kind.startswith(("model.", "tool.")) and event.get("call_id"):
+            key = (kind.partition(".")[0], event["call_id"])
+            call = calls.get(key)
+            if call is None:
+                call = calls[key] = _Call(key[0], event)
+                plan.append((at, call))
+            _learn(call, event)
+        elif kind == "step.start":
+            end = steps.get(event["step"])
+            plan.append((at, Row(at, end - begin if end else None, f"step {event['step']}", "",
+                                 CALM, 0)))  # fmt: skip
+        elif kind not in _QUIET or (kind == "status" and event.get("status") == "paused"):
+            text, style = describe(event)
+            plan.append((at, Row(at, None, kind, text, style, 1 if event["step"] else 0)))
+    return [entry if isinstance(entry, Row) else _row(entry, begin) for _, entry in plan]
+
+
+def span_ns(events: list[Fields]) -> int:
+    """How long the run itself lasted; what roles say of it later does not count."""
+    own = [event["ts"] for event in events if not event["recorder"].startswith("role:")]
+    return max(own) - min(event["ts"] for event in events) if own else 0
+
+
+def _learn(call: _Call, event: Fields) -> None:
+    call.name = call.name or str(event.get("tool") or event.get("model") or "")
+    if event["type"] == "tool.arguments":
+        call.arguments = event.get("arguments")
+    if event["type"] == "tool.invoked":
+        call.began = event["ts"]
+    if event["type"] in ("tool.returned", "model.response"):
+        call.end = event
+
+
+def _row(call: _Call, begin: int) -> Row:
+    start = max(0, call.began - begin)
+    shown = f"{call.name}  {short(call.arguments, 100)}".rstrip()
+    if call.end is None:
+        return Row(start, None, call.kind, f"{shown}  (no answer)", CAUTION, 1)
+    duration = call.end.get("duration_ns") or call.end["ts"] - call.began
+    text, style = describe(call.end)
+    text = text.removeprefix(call.name).strip()
+    if took(call.end):
+        text = text.replace(took(call.end), "", 1).strip()  # it has a column of its own
+    arrow = f"  → {text}" if text else ""
+    if call.kind == "model":
+        arrow = f"  {text}"
+    return Row(start, start + max(0, duration), call.kind, f"{shown}{arrow}", style, 1)
+
+
+def bar(row: Row, whole_ns: int, width: int) -> str:
+    """Where in the run the row lies, `width` characters wide."""
+    if whole_ns <= 0:
+        return " " * width
+    left = min(width - 1, row.start * width // whole_ns)
+    if row.end is None:
+        return " " * left + "·" + " " * (width - left - 1)
+    right = min(width, max(left + 1, -(-row.end * width // whole_ns)))
+    return " " * left + "━" * (right - left) + " " * (width - right)

@@ -1,0 +1,302 @@
+"""Who is alive, and who could be stopped: beats, silence, probes."""
+
+import msgspec
+
+from checkrein.bus import subjects
+from checkrein.bus.messages import Beat, BeatAnswer, LiveRun, Progress, encode
+from checkrein.control import records
+from checkrein.control.book import Book
+from checkrein.control.receipts import Receipts
+from checkrein.control.registry import Run, Session
+from checkrein.control.rules import NOT_GUARANTEED
+from checkrein.control.types import Desired, Reply, Save, Send
+
+SWEEP_NS = 250_000_000
+_ACTING = frozenset({"running", "waiting_model", "waiting_tool"})
+_CROSSING_MS = 2_000.0
+"""A beat may have been on its way when an order was obeyed."""
+_LEVELS = frozenset({"L0", "L1", "L2", "L3"})
+
+
+class Liveness:
+    def __init__(self, book: Book, receipts: Receipts) -> None:
+        self._book = book
+        self._receipts = receipts
+        self.swept_ns = book.now
+        self._deaf_since_ns: int | None = None
+
+    def beat(self, session_id: str, beat: Beat, token: object) -> list[str]:
+        """A holder is alive, and says how its runs do. Returns the runs it names but does not
+        hold: forgeries, for the caller to report."""
+        book, now = self._book, self._book.now
+        session = book.registry.session(session_id, now)
+        self.heard_of(session)
+        unknown: list[str] = []
+        foreign: list[str] = []
+        for line in beat.runs:
+            run = book.registry.runs.get(line.run_id)
+            if run is None:
+                gone = book.registry.ended.get(line.run_id)
+                if gone is None or gone.status == "lost":
+                    unknown.append(line.run_id)
+            elif run.record.session != session_id:
+                foreign.append(line.run_id)
+            else:
+                if book.registry.heard(run, line, now):
+                    book.changed(run)
+                self._compare(run)
+        for line in beat.ended:
+            run = book.registry.runs.get(line.run_id)
+            if run is None:
+                self._receipts.orphan_ended(line.run_id, session_id, line.status)
+            elif run.record.session != session_id:
+                foreign.append(line.run_id)
+            else:
+                self.end(run, line.status, line.reason)
+        if token is not None:
+            answer = BeatAnswer(
+                at=book.delivery.clock.now_ns(),
+                unknown=unknown,
+                ended=[line.run_id for line in beat.ended],
+            )
+            book.out.append(Reply(token, encode(answer)))
+        return foreign
+
+    def heard_of(self, session: Session) -> None:
+        """Silence is over: what was held back goes out at once."""
+        book, now = self._book, self._book.now
+        session.heard_ns = now
+        if not session.state:
+            return
+        was, session.state = session.state, ""
+        book.delivery.hasten(session.session, now)
+        session.probe_next_ns = now
+        for run in session.runs.values():
+            book.changed(run)
+            if was == "lost":
+                self._tell_status(run, run.status, "its holder is heard of again")
+
+    def end(self, run: Run, status: str, reason: str) -> None:
+        book = self._book
+        self._receipts.ended(run, status)
+        for run_id in book.registry.end(run, status, reason, book.now):
+            book.out.append(Save("run", run_id))
+        book.out.append(Save("run", run.record.run_id))
+        book.level(run)
+        book.changed(run)
+
+    def _compare(self, run: Run) -> None:
+        """The holder's state against what is wanted: level beats edge. A holder that has not heard
+        of the standing order, with no open line to repeat it, is told again."""
+        standing, line = run.standing, run.state_line
+        newer = run.epoch_seen > (0 if standing is None else standing.epoch)
+        if newer and run.wanted != "halted":
+            self._adopt(run)
+            return
+        if standing is None:
+            return
+        asked_ms = 0.0 if line is None else line.command.ms_since(self._book.now)
+        if run.epoch_seen < standing.epoch:
+            if line is None or (not line.open and asked_ms > _CROSSING_MS):
+                data = self._book.delivery.standing(run)
+                if data is not None:
+                    self._book.out.append(Send(subjects.command(run.record.session), data))
+            return
+        acts_on = run.wanted == "halted" and run.status in _ACTING and line is not None
+        if acts_on and line is not None and not line.open and not run.acting_told:
+            patience_ms = self._book.limits.unconfirmed_after_s * 1e3
+            if asked_ms > (line.obeyed_ms or 0.0) + patience_ms:
+                run.acting_told = True
+                self._tell_incident(run, "halt", "the run was halted, and says that it is running")
+
+    def _adopt(self, run: Run) -> None:
+        """The holder obeys a newer order than any on record: control died between sending it and
+        writing it down. What it obeys is what is wanted; an older order could not win over it. But
+        a halt that is wanted stays wanted."""
+        if run.standing is not None:
+            run.standing = None
+            self._receipts.supersede(run, "resume", "of before a restart")
+            self._book.level(run)
+        wanted: dict[str, Desired] = {"paused": "paused", "halted": "halted"}
+        run.state_line = None
+        run.wanted = wanted.get(run.status, "running")
+
+    def sweep(self) -> None:
+        """Every quarter of a second: who has fallen silent, who is to be probed."""
+        book, now = self._book, self._book.now
+        gap_ns = now - self.swept_ns
+        self.swept_ns = now
+        if gap_ns > 8 * SWEEP_NS:
+            self.was_deaf(gap_ns)
+        probes = 0
+        for session in list(book.registry.sessions.values()):
+            if self._deaf_since_ns is None:
+                self._judge_silence(session, now)
+            wanted = session.runs and session.probe_next_ns <= now and session.state != "lost"
+            if wanted and probes < book.limits.probes_per_step_max:
+                probes += 1
+                session.probe_next_ns = now + round(
+                    book.limits.probe_every_s * (0.9 + 0.2 * book.world.random()) * 1e9
+                )
+                book.out.append(book.delivery.probe(session, now))
+        for run_id in book.registry.forget_ended(now):
+            book.out.append(Save("run", run_id))
+        self._receipts.forget_orphans()
+
+    def hear(self, up: bool) -> None:
+        if up and self._deaf_since_ns is not None:
+            self.was_deaf(self._book.now - self._deaf_since_ns)
+        if up:
+            self._deaf_since_ns = None
+        elif self._deaf_since_ns is None:
+            self._deaf_since_ns = self._book.now
+
+    def was_deaf(self, gap_ns: int) -> None:
+        """Control itself did not listen for so long: nobody is silent for that."""
+        now = self._book.now
+        for session in self._book.registry.sessions.values():
+            session.heard_ns = min(now, session.heard_ns + gap_ns)
+            for run in session.runs.values():
+                run.heard_ns = min(now, run.heard_ns + gap_ns)
+
+    def _judge_silence(self, session: Session, now: int) -> None:
+        limits, book = self._book.limits, self._book
+        silent_s = (now - session.heard_ns) / 1e9
+        if silent_s >= limits.lost_after_s:
+            state = "lost"
+        else:
+            state = "stuck" if silent_s >= limits.silent_after_s else ""
+        if state != session.state and state:
+            session.state = state
+            for run in session.runs.values():
+                book.changed(run)
+                if state == "lost":
+                    self._tell_status(run, "lost", f"its holder is silent for {silent_s:.0f} s")
+        if not session.state:
+            self._drop_unnamed(session, now)
+        if state != "lost":
+            return
+        for run in list(session.runs.values()):
+            kept_s = limits.lost_kept_s if run.wanted == "running" else limits.standing_kept_s
+            if silent_s >= kept_s:
+                why = f"its holder is silent for {silent_s:.0f} s: given up"
+                event = records.lost_event(
+                    run.record, book.next_epoch(), book.world.now_ns(), run.step, why
+                )
+                book.tell(event)
+                self.end(run, "lost", why)
+        if not session.runs:
+            del book.registry.sessions[session.session]
+
+    def _drop_unnamed(self, session: Session, now: int) -> None:
+        """Runs that their living holder no longer names: it has ended them, and a late registration
+        brought them back. (If not, its next beat names them and they are registered again.)"""
+        patience_ns = self._book.limits.lost_after_s * 1e9
+        for run in list(session.runs.values()):
+            if session.heard_ns - run.heard_ns > patience_ns:
+                self.end(run, "lost", "its holder no longer names it")
+
+    def probed(self, session: Session, run: Run, progress: Progress) -> bool:
+        """An answer to a probe. False when it answers no question that was asked."""
+        asked_ns = session.nonces.get(progress.nonce)
+        if asked_ns is None:
+            return False
+        holder = run.record.holder
+        run.probed_ns = asked_ns
+        run.probe_by = progress.by
+        run.probe_can = progress.confirmed and progress.by == holder and holder != "sdk"
+        run.probe_detail = progress.detail
+        level = next((word for word in _LEVELS if word in progress.detail), "")
+        if level and level != run.record.level:
+            run.record = msgspec.structs.replace(run.record, level=level)
+            self._book.changed(run)
+        return True
+
+    def can_halt(self, run: Run) -> tuple[bool, str]:
+        """Could this run be halted now, and how is that known."""
+        limits, record = self._book.limits, run.record
+        if record.holder == "sdk":
+            return False, NOT_GUARANTEED
+        if run.probed_ns is None:
+            return False, f"its {record.holder} has not answered a probe yet"
+        ago_s = (self._book.now - run.probed_ns) / 1e9
+        if ago_s > limits.probe_fresh_s:
+            return False, f"its {record.holder} has not answered a probe for {ago_s:.0f} s"
+        if not run.probe_can:
+            return False, f"its {record.holder} cannot stop it: {run.probe_detail or 'no reason'}"
+        return True, f"its {record.holder} answered a probe {ago_s:.0f} s ago: {record.level}"
+
+    def live(self, run: Run) -> LiveRun:
+        """A run as `ps` shows it."""
+        now = self._book.now
+        can, why = self.can_halt(run)
+        status, reason = self.status_of(run)
+        return LiveRun(
+            record=run.record,
+            status=status,
+            step=run.step,
+            epoch=0 if run.standing is None else run.standing.epoch,
+            can_halt=can and not run.ended,
+            can_halt_why=f"it has ended ({run.status})" if run.ended else why,
+            probed_ms_ago=None if run.probed_ns is None else (now - run.probed_ns) / 1e6,
+            beat_ms_ago=(now - run.heard_ns) / 1e6,
+            in_flight=run.in_flight,
+            reason=reason,
+        )
+
+    def status_of(self, run: Run) -> tuple[str, str]:
+        """The status to show, and why: never better than what has been confirmed."""
+        if run.ended:
+            return run.status, run.reason
+        line = run.state_line
+        asked = ""
+        if line is not None and line.open:
+            ms = line.command.ms_since(self._book.now)
+            asked = f"{line.command.verb} asked {ms / 1e3:.1f} s ago, not confirmed"
+        session = self._book.registry.sessions.get(run.record.session)
+        if session is not None and session.state:
+            silent = f"its holder is silent for {(self._book.now - session.heard_ns) / 1e9:.0f} s"
+            return session.state, "; ".join(filter(None, [silent, asked]))
+        if line is not None and line.confirmed and run.wanted == "halted":
+            return "halted", run.reason or line.command.reason
+        return run.status, asked or run.reason
+
+    def _tell_status(self, run: Run, status: str, why: str) -> None:
+        book = self._book
+        book.tell(
+            records.status_event(
+                run.record, book.next_epoch(), book.world.now_ns(), run.step, status, why
+            )
+        )
+
+    def tell_forgery(self, session: str, run_id: str, why: str, count: int) -> None:
+        """Somebody spoke for somebody else. An incident of the run it was about, if there is one;
+        an audit record in any case."""
+        book = self._book
+        epoch = book.next_epoch()
+        book.audit("forged", f"forged/{epoch}", {
+            "kind": "forged", "session": session, "run_id": run_id, "why": why, "count": count,
+            "at": book.world.now_ns(),
+        })  # fmt: skip
+        run = book.registry.known(run_id)
+        if run is not None:
+            book.tell(
+                records.incident_event(
+                    run.record, epoch, book.world.now_ns(), run.step,
+                    f"forged-{session}-{run_id}", "forged", f"session {session}: {why}",
+                )
+            )  # fmt: skip
+
+    def _tell_incident(self, run: Run, what: str, why: str) -> None:
+        book = self._book
+        epoch = book.next_epoch()
+        book.tell(
+            records.incident_event(
+                run.record, epoch, book.world.now_ns(), run.step, f"{what}-{run.record.run_id}",
+                what, why,
+            )
+        )  # fmt: skip
+        book.audit("incident", f"incident/{epoch}", {
+            "kind": "incident", "run_id": run.record.run_id, "agent": run.record.agent, "why": why,
+            "at": book.world.now_ns(),
+        })  # fmt: skip

@@ -1,0 +1,132 @@
+"""Budgets: what a run has spent against its pact, seen from outside.
+
+Where the agent's own guard enforces the pact, the first sign is its refusal; where none does, the
+totals of the events tell. Being over a budget is a runaway.
+"""
+
+from typing import Any
+
+import msgspec
+
+from checkrein.detect.base import NOTHING, Observations, PerRun, shown
+from checkrein.detect.types import Context, Observation
+from checkrein.events.types import (
+    ModelResponse,
+    RunStart,
+    ScopeDecision,
+    Status,
+    StepStart,
+    ToolInvoked,
+)
+from checkrein.policy.budgets import Limit, Spent, has_budgets, limits
+from checkrein.policy.prices import cost
+
+
+class BudgetState(msgspec.Struct):
+    """Bound: a few counters, and the names of at most five budgets told of, twice."""
+
+    spent: Spent
+    paused_since_ns: int = 0
+    told: dict[str, bool] = {}
+
+
+class Budget(PerRun):
+    name = "budget"
+    state_type = BudgetState
+    handles = (RunStart, StepStart, ToolInvoked, ModelResponse, ScopeDecision, Status)
+    ticks = True
+
+    def start(self) -> BudgetState:
+        return BudgetState(Spent())
+
+    def observe(self, state: BudgetState, event: Any, context: Context) -> Observations:
+        spent = state.spent
+        if not spent.started_ns:
+            spent.started_ns = context.now_ns
+        match event:
+            case StepStart():
+                spent.steps = max(spent.steps + 1, event.step)
+            case ToolInvoked():
+                spent.tool_calls += 1
+            case ModelResponse():
+                self._spend(spent, event, context)
+            case Status():
+                _pause(state, event.status == "paused", context.now_ns)
+                return NOTHING
+            case ScopeDecision():
+                return _refused(event)
+            case _:
+                return NOTHING
+        if not has_budgets(context.pact):
+            return NOTHING
+        return self._compare(state, context, shown(event))
+
+    def tick(self, state: BudgetState, context: Context) -> Observations:
+        if context.pact.budgets.wall_s is None or state.paused_since_ns:
+            return NOTHING
+        return self._compare(state, context, ())
+
+    def _spend(self, spent: Spent, event: ModelResponse, context: Context) -> None:
+        spent.tokens += event.input_tokens + event.output_tokens
+        usd = event.usd
+        if usd is None and context.pact.budgets.usd is not None and not event.error:
+            usd = cost(
+                event.provider, event.model, event.input_tokens, event.output_tokens,
+                event.cached_tokens,
+            )  # fmt: skip
+            if usd is None:
+                spent.unpriced += 1
+                spent.unpriced_model = event.model
+        spent.usd += usd or 0.0
+
+    def _compare(
+        self, state: BudgetState, context: Context, evidence: tuple[tuple[str, int], ...]
+    ) -> list[Observation]:
+        found = []
+        for limit in limits(context.pact, state.spent, context.now_ns):
+            over = limit.spent > limit.limit
+            if not over and limit.share < context.pact.warn_at:
+                continue
+            name = f"{limit.name} over" if over else limit.name
+            if name in state.told:
+                continue
+            state.told[name] = True
+            found.append(_observation(limit, over, evidence))
+        if state.spent.unpriced and "unpriced" not in state.told:
+            state.told["unpriced"] = True
+            found.append(Observation(
+                level="warn", evidence=evidence, subject="unpriced",
+                why=f"no price is known for the model `{state.spent.unpriced_model}`: the budget "
+                "of money counts only the calls whose price is known",
+            ))  # fmt: skip
+        return found
+
+
+def _observation(limit: Limit, over: bool, evidence: tuple[tuple[str, int], ...]) -> Observation:
+    return Observation(
+        level="breach" if over else "warn",
+        why=f"{limit} are used" + (", which is over the budget" if over else ""),
+        runaway=over,
+        value=limit.spent,
+        limit=limit.limit,
+        evidence=evidence,
+        subject=limit.name,
+    )
+
+
+def _refused(event: ScopeDecision) -> Observations:
+    if event.guard != "budgets" or event.verdict != "deny":
+        return NOTHING
+    unpriced = event.rule.endswith("unpriced")
+    return [Observation(
+        level="warn" if unpriced else "breach", runaway=not unpriced, why=event.reason,
+        evidence=shown(event), subject=event.rule.removeprefix("budgets."),
+    )]  # fmt: skip
+
+
+def _pause(state: BudgetState, paused: bool, now_ns: int) -> None:
+    if paused and not state.paused_since_ns:
+        state.paused_since_ns = now_ns
+    elif not paused and state.paused_since_ns:
+        state.spent.paused_ns += now_ns - state.paused_since_ns
+        state.paused_since_ns = 0

@@ -1,0 +1,374 @@
+"""The process's one client: its recorder, its link, its runs. Made at the first use."""
+
+import atexit
+import getpass
+import itertools
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from checkrein.events import types as events
+from checkrein.policy import prices
+from checkrein.policy.guard import RunGuard
+from checkrein.policy.pact import default_pact, load
+from checkrein.policy.types import Pact
+from checkrein.sdk import config as configs
+from checkrein.sdk import context, quiet
+from checkrein.sdk.config import Config
+from checkrein.sdk.guard import Failed, Seat
+from checkrein.sdk.links.types import Link, NoLink
+from checkrein.sdk.pulse import Pulse
+from checkrein.sdk.run import Run, RunInfo
+from checkrein.world import REAL, World
+
+CONTACT_WAIT_S = 2.0
+"""How long the first run may wait to learn whether there is a server, and its pact."""
+CLOSE_WAIT_S = 2.0
+RUNS_MAX = 10_000
+"""Live runs of one process; further ones are recorded but take no orders."""
+TOOLS_NAMED_MAX = 200
+
+
+class Recording(Protocol):
+    """What the client asks of a flight recorder. `record` never raises an Exception."""
+
+    def record(self, kind: Any, place: Any, step: int, /, **fields: Any) -> int: ...
+
+
+class Blank:
+    """A recorder that keeps nothing, where none can be had."""
+
+    def record(self, kind: Any, place: Any, step: int, /, **fields: Any) -> int:
+        return 0
+
+
+class Client:
+    """Safe from any thread. Methods never raise an Exception into the agent."""
+
+    def __init__(
+        self,
+        config: Config,
+        recorder: Recording,
+        place: Callable[[RunInfo, Config], Any],
+        make_link: Callable[["Client"], Link],
+        world: World = REAL,
+    ) -> None:
+        """`given` stays what was asked for; `config` is what holds."""
+        self.config = self.given = config
+        self.recorder = recorder
+        self.link: Link = NoLink()
+        self._make_link = make_link
+        self._pulse: Pulse | None = None
+        self.world = world
+        self.runs: dict[str, Run] = {}
+        self.started_ns = world.monotonic_ns()
+        self._place = place
+        self._lock = threading.RLock()
+        self._ambient: Run | None = None
+        self._adopted = False
+        self._settled = False
+        self._ids = itertools.count(1)
+        self._ids_prefix = f"{world.nonce()[:10]}-"
+
+    @property
+    def connected(self) -> bool:
+        return self.link.connected
+
+    def place(self, info: RunInfo) -> Any:
+        return self._place(info, self.config)
+
+    def start(self) -> None:
+        """Starts the link and the pulse, each in a thread of its own."""
+        with quiet.quiet("starting the link"):
+            self.link = self._make_link(self)
+            self.link.start()
+        self._pulse = Pulse(self)
+        self._pulse.start()
+
+    def lives_in(self, room: str, environment: str) -> None:
+        """What the supervisor says of this process."""
+        changes = {}
+        if room and not self.config.room:
+            changes["room"] = room
+        if environment:
+            changes["environment"] = environment
+        if changes:
+            self.config = msgspec.structs.replace(self.config, **changes)
+
+    def forked(self) -> None:
+        """In a forked child: the runs are the parent's, the recorder is our own, and the threads
+        start with the first call."""
+        self._lock = threading.RLock()
+        self.link = NoLink()
+        self._pulse = None
+        for run in self.runs.values():
+            run.forked()
+        self._ids_prefix = f"{self.world.nonce()[:10]}-"
+        self.next_call_id = self._first_call_id  # type: ignore[method-assign] # until the first call
+
+    def _first_call_id(self) -> str:
+        del self.next_call_id
+        self.start()
+        return self.next_call_id()
+
+    def next_call_id(self) -> str:
+        return f"{self._ids_prefix}{next(self._ids):x}"
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    def new_run(
+        self, goal: str, task_type: str, agent: str, room: str, labels: Mapping[str, str],
+        traceparent: str,
+    ) -> Run:  # fmt: skip
+        """A run that has not begun yet. The first one of a supervised process is the process's
+        own; one inside another names it as parent. Raises Halted inside a halted one."""
+        self._meet()
+        parent = context.RUN.get()
+        if parent is not None:
+            parent.hold.check()
+        if parent is not None and parent.ended:
+            parent = None
+        adopted = parent is None and self._claim()
+        ours = self.config.run_id if not adopted else ""
+        task_id = context.task_of(traceparent)
+        if not task_id and parent is not None:
+            task_id = parent.task_id
+        info = RunInfo(
+            run_id=self.config.run_id if adopted else self.world.uuid7(),
+            task_id=task_id if task_id and not adopted else self._task_id(),
+            agent=agent or self.config.agent,
+            room=room or self.config.room,
+            goal=goal,
+            task_type=task_type,
+            parent_run_id=parent.run_id if parent is not None else ours,
+            labels=dict(labels),
+            adopted=adopted,
+        )
+        return Run(self, info, self._seat(info.agent))
+
+    def ambient(self) -> Run:
+        """The run of code that is in no run: the supervisor's run of this process, or one that ends
+        with the process."""
+        run = self._ambient
+        if run is not None and (not run.ended or run.hold.halted):
+            return run
+        self._meet()
+        with self._lock:
+            if self._ambient is not None and not self._ambient.ended:
+                return self._ambient
+            supervised = bool(self.config.run_id) and not self._adopted
+            info = RunInfo(
+                run_id=self.config.run_id if supervised else self.world.uuid7(),
+                task_id=self._task_id(),
+                agent=self.config.agent,
+                room=self.config.room,
+                parent_run_id="" if supervised else self.config.run_id,
+                adopted=supervised,
+                ambient=True,
+            )
+            self._ambient = run = Run(self, info, self._seat(info.agent))
+            self.run_began(run)
+            return run
+
+    def run_began(self, run: Run) -> None:
+        info, pact = run.info, run.seat.pact
+        if info.adopted:
+            if not info.ambient:
+                run.record(
+                    events.Status, status="running", reason="named", goal=info.goal,
+                    task_type=info.task_type, detail={"labels": info.labels, "pact": pact.pact},
+                )  # fmt: skip
+        else:
+            run.record(
+                events.RunStart, goal=info.goal, task_type=info.task_type,
+                parent_run_id=info.parent_run_id, pact=pact.pact, pact_version=pact.version,
+                tools=declared_tools()[:TOOLS_NAMED_MAX], argv=sys.argv[:50], pid=os.getpid(),
+                host=socket.gethostname(), user=_user(), labels=info.labels,
+                agent_version=self.config.agent_version,
+            )  # fmt: skip
+        if len(self.runs) >= RUNS_MAX:
+            quiet.warn_once("runs", "checkrein: more than %d live runs here", RUNS_MAX)
+            return
+        self.runs[run.run_id] = run
+        self._tell("began", run)
+
+    def run_ended(self, run: Run) -> None:
+        self.runs.pop(run.run_id, None)
+        self._tell("ended", run)
+
+    def changed(self, run: Run) -> None:
+        self._tell("changed", run)
+
+    def settled(self, run: Run) -> None:
+        self._tell("settled", run)
+
+    def halt_children(self, parent: Run, reason: str) -> None:
+        """Runs of this process that were begun inside a halted one are halted with it."""
+        for run in list(self.runs.values()):
+            if run.info.parent_run_id == parent.run_id and run is not parent:
+                run.halt(f"the run around it was halted: {reason}", parent.hold.rein.issued_by)
+
+    def _tell(self, what: str, run: Run) -> None:
+        try:
+            getattr(self.link, what)(run)
+        except Exception as error:
+            quiet.fault(f"link.{what}", error)
+
+    def _meet(self) -> None:
+        """Before the first run: learns whether there is somebody at the other end, whose room and
+        pact then hold."""
+        if not self._settled:
+            with self._lock:
+                if not self._settled:
+                    self.link.wait_settled(CONTACT_WAIT_S)
+                    self._settled = True
+
+    def _claim(self) -> bool:
+        """True for the one run that may take over the supervisor's run: the first of the first
+        process, and never one whose calls already went to it as the ambient run."""
+        with self._lock:
+            if not self.config.run_id or self._adopted:
+                return False
+            self._adopted = True
+            if not self.config.supervisor:
+                return True
+            marker = Path(self.config.supervisor).parent / f"adopted-{self.config.run_id}"
+            try:
+                marker.touch(mode=0o600, exist_ok=False)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                quiet.fault("adopting the process's run", error)
+                return False
+            return True
+
+    def _task_id(self) -> str:
+        return (
+            self.config.task_id or context.task_of(self.config.traceparent) or self.world.trace_id()
+        )
+
+    # -- pacts and prices ---------------------------------------------------------------------
+
+    def _seat(self, agent: str) -> Seat:
+        """A guard for one run. The server's pact counts; without one, the local file's; without
+        either, the default. A pact that cannot be read denies everything and says why."""
+        with self._lock:
+            text, source = self.link.pact_of(agent) or "", f"the server's pact of {agent}"
+            if not text and self.config.pact_path:
+                source = self.config.pact_path
+                try:
+                    text = configs.pact_text(source)
+                except (OSError, ValueError) as error:
+                    quiet.fault(f"pact {source}", error)
+                    return Seat(Failed(f"reading {source}", error), Pact())
+            return make_seat(text, source)
+
+    def price(self, provider: str, model: str, usage: tuple[int, int, int, int]) -> float | None:
+        """US dollars, or None when no price is known."""
+        try:
+            return prices.cost(provider, model, usage[0], usage[1], usage[2])
+        except Exception as error:
+            quiet.fault("prices", error)
+            return None
+
+    # -- the end of the process, and its copies -----------------------------------------------
+
+    def close(self) -> None:
+        """At exit: ends what is open, says what is left to say."""
+        run = self._ambient
+        if run is not None and not run.ended and not run.inherited:
+            run.end_step()
+            if not run.info.adopted:
+                run.end("halted" if run.hold.halted else "completed", run.hold.rein.reason)
+        if self._pulse is not None:
+            self._pulse.stop()
+        with quiet.quiet("closing the link"):
+            self.link.close(CLOSE_WAIT_S)
+        close = getattr(self.recorder, "close", None)
+        if close is not None:
+            with quiet.quiet("closing the recorder"):
+                close()
+
+
+def declared_tools() -> list[str]:
+    """Names of the tools declared so far in this process."""
+    tools = sys.modules.get("checkrein.sdk.tool")
+    return tools.names() if tools is not None else []
+
+
+def make_seat(text: str, source: str) -> Seat:
+    """The guard of a pact, fresh for one run; of the default pact when the text is empty."""
+    try:
+        pact = load(text, source) if text.strip() else default_pact()
+        return Seat(RunGuard(pact), pact)
+    except Exception as error:
+        quiet.fault(f"pact {source}", error)
+        return Seat(Failed(f"reading {source}", error), Pact())
+
+
+def _user() -> str:
+    with suppress(Exception):
+        return getpass.getuser()
+    return ""
+
+
+_client: Client | None = None
+_client_lock = threading.RLock()
+
+
+def get() -> Client:
+    """The process's client, made from the environment if `init` was not called."""
+    return _client or install(None)
+
+
+def install(client: Client | None) -> Client:
+    """Makes `client` the process's one, or the one that the environment describes."""
+    global _client
+    with _client_lock:
+        if client is None:
+            if _client is not None:
+                return _client
+            client = _made()
+        _client = client
+        client.start()
+        return client
+
+
+def _made() -> Client:
+    """From the environment. If that fails, a client that records nothing and still judges."""
+    try:
+        from checkrein.sdk.begin import client_of
+
+        return client_of(configs.read(configs.environ()))
+    except Exception as error:
+        quiet.fault("making the client", error)
+        config = Config(agent="agent")
+        return Client(config, Blank(), lambda info, _: info, lambda _: NoLink(), REAL)
+
+
+def peek() -> Client | None:
+    """The client if there is one already."""
+    return _client
+
+
+def _forked() -> None:
+    global _client_lock
+    _client_lock = threading.RLock()
+    if _client is not None:
+        _client.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+@atexit.register
+def _close() -> None:
+    if _client is not None:
+        _client.close()

@@ -1,0 +1,140 @@
+"""A run's rein shared between threads and event loops: who waits, who is woken, who is cancelled.
+
+`taut` is the one word a call reads on its way: False means go on. An order makes it True before
+anything else, and a call puts itself among those in flight before it reads it, so that one of the
+two always sees the other.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+
+from checkrein.sdk.errors import Halted
+from checkrein.sdk.rein import Answer, Ordered, Rein
+from checkrein.world import World
+
+WAIT_S = 3600.0
+"""How long one wait on the condition lasts before it looks again; woken at once by every order."""
+
+Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
+
+
+class Hold:
+    """Safe from any thread."""
+
+    def __init__(self, run_id: str, world: World, resumed: Callable[[int], None]) -> None:
+        self.taut = False
+        self.rein = Rein()
+        self.raised = False
+        """True once `Halted` was raised into the agent's code."""
+        self._run_id = run_id
+        self._world = world
+        self._resumed = resumed
+        self._changed = threading.Condition()
+        self._waiters: list[Waiter] = []
+        self._outer: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
+        self._cancelled = False
+        self._paused_since_ns: int | None = None
+
+    @property
+    def halted(self) -> bool:
+        return self.rein.state == "halted"
+
+    def forked(self) -> None:
+        """In a forked child: fresh locks, and nobody waits."""
+        self._changed = threading.Condition()
+        self._waiters = []
+        self._outer = None
+
+    def obey(self, order: Ordered, step: int) -> Answer:
+        with self._changed:
+            answer = self.rein.obey(order, step)
+            self._pull()
+        return answer
+
+    def halt(self, reason: str, issued_by: str) -> bool:
+        """Halts by a rule of this process. False: it was halted already."""
+        with self._changed:
+            taken = self.rein.halt(reason, issued_by)
+            self._pull()
+        return taken
+
+    def contact(self, lost: bool) -> None:
+        """Holds the run for as long as contact is lost."""
+        with self._changed:
+            self.rein.lost_contact = lost
+            self._pull()
+
+    def wait(self) -> None:
+        """Returns when the run may go on. Raises Halted when it may not any more."""
+        with self._changed:
+            while not self._may_go():
+                self._changed.wait(WAIT_S)
+        self.check()
+
+    async def wait_async(self) -> None:
+        """As `wait`, and the loop goes on meanwhile."""
+        event = asyncio.Event()
+        waiter = (asyncio.get_running_loop(), event)
+        while not self._may_go():
+            with self._changed:
+                self._waiters.append(waiter)
+                event.clear()
+                going = self._may_go()
+            try:
+                if not going:
+                    await event.wait()
+            finally:
+                with self._changed, contextlib.suppress(ValueError):
+                    self._waiters.remove(waiter)
+        self.check()
+
+    def check(self) -> None:
+        """Raises Halted if the run is halted, however often."""
+        if self.halted:
+            self.raised = True
+            raise Halted(self.rein.reason, self._run_id, self.rein.issued_by)
+
+    def _may_go(self) -> bool:
+        return not self.rein.taut or self.halted
+
+    def bind(self, loop: asyncio.AbstractEventLoop, task: "asyncio.Task[object]") -> None:
+        """The task that a halt cancels from outside."""
+        self._outer = (loop, task)
+
+    def unbind(self) -> bool:
+        """The run has left its task. True if the task was cancelled by us: the caller takes the
+        cancellation back."""
+        self._outer = None
+        return self._cancelled
+
+    def _pull(self) -> None:
+        """Under the lock, after every change: the clock of a pause, the waiters, the outer task."""
+        self.taut = self.rein.taut
+        held = self.taut and not self.halted
+        if held and self._paused_since_ns is None:
+            self._paused_since_ns = self._world.monotonic_ns()
+        elif not held and self._paused_since_ns is not None:
+            paused_ns = self._world.monotonic_ns() - self._paused_since_ns
+            self._paused_since_ns = None
+            self._resumed(paused_ns)
+        if not held:
+            self._wake()
+        if self.halted and self._outer is not None:
+            loop, _ = self._outer
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing to cancel
+                loop.call_soon_threadsafe(self._cancel)
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        for loop, event in self._waiters:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there
+                loop.call_soon_threadsafe(event.set)
+
+    def _cancel(self) -> None:
+        """In the loop of the outer task."""
+        if self._outer is not None and not self._cancelled:
+            self._cancelled = True
+            self.raised = True
+            self._outer[1].cancel(f"halted: {self.rein.reason}")

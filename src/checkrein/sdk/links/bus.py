@@ -1,0 +1,419 @@
+"""The link of a process without a supervisor: one background thread with its own event loop and
+both bus connections.
+
+It asks the server for a session, ships what is recorded, registers the runs, beats each second,
+and obeys control's signed orders: those that come as messages, and after every (re)connect the
+level that stands in the bucket. A server that is not there is looked for again, for ever.
+"""
+
+import asyncio
+import os
+import socket
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from checkrein.bus import subjects
+from checkrein.bus.messages import (
+    Beat,
+    BeatRun,
+    Order,
+    Progress,
+    Registered,
+    Registration,
+    SessionGrant,
+    SessionRequest,
+    decode,
+    encode,
+)
+from checkrein.bus.types import Bus, BusError, Message
+from checkrein.sdk import quiet
+from checkrein.sdk.config import Endpoint
+from checkrein.sdk.links.contact import Contact
+from checkrein.sdk.links.obedience import Obedience
+from checkrein.sdk.links.records import beat_of, record_of
+from checkrein.sdk.links.session import NoSession
+from checkrein.sdk.links.shipping import Shipping
+from checkrein.sdk.rein import Ordered
+
+if TYPE_CHECKING:
+    from checkrein.bus.orders import Inbox
+    from checkrein.sdk.client import Client
+    from checkrein.sdk.run import Run
+
+BEAT_S = 1.0
+BEATS_APART_S = 0.1
+LOOK_S = 5.0
+"""How often a server is looked for where none is known."""
+RETRY_S = 1.0
+RENEW_SHARE = 0.6
+"""Of a session's life, when it is renewed."""
+OUTBOX_MAX = 10_000
+ENDED_TOLD = 5
+"""An ended run is told in so many beats."""
+REMEMBERED_MAX = 1_000
+
+
+Connect = Callable[[SessionGrant], Awaitable[tuple[Bus, Bus]]]
+"""(events bus, control bus) for a grant. Raises BusError."""
+
+
+class _Stop(Exception):  # ends the task group, is no error
+    """Serving ends: the process closes, or more agents need a new session."""
+
+
+class BusLink:
+    """See `sdk.links.types.Link`."""
+
+    def __init__(
+        self,
+        client: "Callable[[], Client]",
+        find: Callable[[], Endpoint | None],
+        ask: Callable[[Endpoint, SessionRequest], SessionGrant],
+        connect: Connect,
+        shipping: Shipping,
+    ) -> None:
+        self._get_client = client
+        self._find = find
+        self._ask = ask
+        self._connect = connect
+        self._shipping = shipping
+        self._outbox: deque[tuple[str, bytes]] = deque(maxlen=OUTBOX_MAX)
+        self._ended: deque[tuple[BeatRun, int]] = deque(maxlen=OUTBOX_MAX)
+        self._arrived: OrderedDict[str, int] = OrderedDict()
+        self._registered: set[str] = set()
+        self._agents: set[str] = set()
+        self._pacts: dict[str, str] = {}
+        self._session = ""
+        self._settled = threading.Event()
+        self._closing = False
+        self._drain_s = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken: asyncio.Event | None = None
+        self._control: Bus | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def connected(self) -> bool:
+        control = self._control
+        return control is not None and control.connected
+
+    def start(self) -> None:
+        self._client = self._get_client()
+        self._world = self._client.world
+        self._agents = {self._client.config.agent}
+        self._obedience = Obedience(self._client.runs, self._report)
+        self._contact = Contact(self._client.runs, self._world)
+        self._thread = threading.Thread(target=self._work, name="checkrein-link", daemon=True)
+        self._thread.start()
+
+    def wait_settled(self, seconds: float) -> None:
+        self._settled.wait(seconds)
+
+    def pact_of(self, agent: str) -> str | None:
+        return self._pacts.get(agent) or None
+
+    def began(self, run: "Run") -> None:
+        self._agents.add(run.info.agent)
+        self._wake()
+
+    def ended(self, run: "Run") -> None:
+        self._obedience.gone(run)
+        self._ended.append((beat_of(run), ENDED_TOLD))
+        self._wake()
+
+    def changed(self, run: "Run") -> None:
+        self._obedience.look(run)
+        self._wake()
+
+    def settled(self, run: "Run") -> None:
+        self._obedience.look(run)
+
+    def close(self, seconds: float) -> None:
+        self._closing = True
+        self._drain_s = seconds
+        self._wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(seconds + 1.0)
+
+    def _wake(self) -> None:
+        loop, woken = self._loop, self._woken
+        if loop is not None and woken is not None:
+            with suppress(RuntimeError):  # the loop is closed: the thread has ended
+                loop.call_soon_threadsafe(woken.set)
+
+    def _report(
+        self, order: Ordered, run_id: str, stage: str, detail: str, nonce: str = ""
+    ) -> None:
+        now_ns = self._world.monotonic_ns()
+        since_ns = self._arrived.get(order.command_id, now_ns)
+        progress = Progress(
+            command_id=order.command_id, session=self._session, run_id=run_id, epoch=order.epoch,
+            stage=stage,  # type: ignore[arg-type] # one of Obedience's words
+            ms=round((now_ns - since_ns) / 1e6, 3), at=self._world.now_ns(), by="sdk",
+            detail=detail, nonce=nonce,
+        )  # fmt: skip
+        self._outbox.append((subjects.receipts(self._session), encode(progress)))
+        self._wake()
+
+    # -- in the thread ------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except Exception as error:
+            quiet.fault("the link to the server", error)
+        finally:
+            self._settled.set()
+
+    async def _main(self) -> None:
+        self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
+        while not self._closing:
+            endpoint = self._find()
+            if endpoint is None:
+                quiet.warn_once(
+                    "no server", "checkrein: no server is known (start `checkrein up`, or set "
+                    "CHECKREIN_URL); recording locally in %s", self._client.config.recorders,
+                )  # fmt: skip
+                self._settled.set()
+                await self._nap(LOOK_S)
+                continue
+            try:
+                await self._serve(endpoint)
+            except (NoSession, BusError) as error:
+                quiet.warn_once(
+                    "no session", "checkrein: no contact with the server, going on locally: %s",
+                    error,
+                )  # fmt: skip
+            except Exception as error:
+                quiet.fault("serving a session", error)
+            self._settled.set()
+            self._contact.lost()
+            if not self._closing:
+                await self._nap(RETRY_S)
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleeps, unless the process closes."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._closing:
+                    await self._next_wake()
+        self._contact.look()
+
+    async def _next_wake(self) -> None:
+        if self._woken is not None:
+            await self._woken.wait()
+            self._woken.clear()
+
+    async def _serve(self, endpoint: Endpoint) -> None:
+        """One session, from its grant to the loss of it. Raises NoSession, BusError."""
+        from checkrein.bus.orders import Inbox
+
+        agents = sorted(self._agents)
+        grant = await self._granted(endpoint, agents)
+        self._session = grant.session
+        inbox = Inbox(grant.session, bytes.fromhex(grant.control_key), self._world)
+        events, control = await self._connect(grant)
+        try:
+            await self._listen(control, inbox)
+            self._control = control
+            self._contact.back()
+            self._settled.set()
+            self._registered.clear()
+            await self._until_stopped(endpoint, agents, grant, events, control, inbox)
+        finally:
+            self._control = None
+            for bus in (control, events):
+                with suppress(BusError, TimeoutError):
+                    await asyncio.wait_for(bus.close(), 2.0)
+
+    async def _granted(self, endpoint: Endpoint, agents: list[str]) -> SessionGrant:
+        config = self._client.config
+        request = SessionRequest(
+            kind="sdk", agents=agents, session=self._session, room=config.room,
+            environment=config.environment, host=socket.gethostname(), pid=os.getpid(),
+        )  # fmt: skip
+        grant = await asyncio.to_thread(self._ask, endpoint, request)
+        self._pacts.update(grant.pacts)
+        return grant
+
+    async def _until_stopped(
+        self, endpoint: Endpoint, agents: list[str], grant: SessionGrant, events: Bus,
+        control: Bus, inbox: "Inbox",
+    ) -> None:  # fmt: skip
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._shipping.run(events, set(agents), stop))
+            try:
+                async with asyncio.TaskGroup() as serving:
+                    serving.create_task(self._renew(endpoint, agents, grant, events, control))
+                    serving.create_task(self._attend(agents, control, inbox))
+            except* _Stop:
+                if self._closing:
+                    await self._last_words(control)
+            finally:
+                stop.set()
+
+    async def _last_words(self, control: Bus) -> None:
+        with suppress(BusError, TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self._beat(control)
+                await self._flush(control)
+        if control.connected:
+            await self._shipping.drain(self._drain_s)
+
+    async def _renew(
+        self, endpoint: Endpoint, agents: list[str], grant: SessionGrant, events: Bus, control: Bus
+    ) -> None:
+        from checkrein.bus.credentials import Credential
+
+        while True:
+            left_s = (grant.expires_at - self._world.now_ns()) / 1e9
+            await asyncio.sleep(max(1.0, left_s * RENEW_SHARE))
+            try:
+                grant = await self._granted(endpoint, agents)
+            except NoSession as error:
+                quiet.warn_once("renewal", "checkrein: the session was not renewed: %s", error)
+                continue
+            for bus in (events, control):
+                renew = getattr(bus, "renew", None)
+                if renew is not None:
+                    renew(Credential(grant.jwt, grant.seed))
+
+    async def _listen(self, control: Bus, inbox: "Inbox") -> None:
+        async def heard(message: Message) -> None:
+            self._accept(inbox, message.data)
+
+        await control.subscribe(subjects.command(self._session), heard)
+
+        def connection(up: bool) -> None:
+            if up:
+                self._registered.clear()
+                self._contact.back()
+                self._wake()
+            else:
+                self._contact.lost()
+
+        control.on_connection(connection)
+
+    async def _attend(self, agents: list[str], control: Bus, inbox: "Inbox") -> None:
+        """What is waiting to be said is said as it comes, and a beat each second."""
+        loop = asyncio.get_running_loop()
+        beat_at = 0.0
+        while True:
+            if self._closing or not self._agents <= set(agents):
+                raise _Stop
+            try:
+                await self._flush(control)
+                if control.connected:
+                    await self._register(control, inbox)
+                if loop.time() >= beat_at:
+                    await self._beat(control)
+                    beat_at = loop.time() + BEAT_S
+            except BusError as error:
+                quiet.warn_once("control", "checkrein: the control bus does not answer: %s", error)
+            if not control.connected:
+                self._contact.look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.01, beat_at - loop.time())):
+                    await self._next_wake()
+                    beat_at = min(beat_at, loop.time() + BEATS_APART_S)
+
+    async def _flush(self, control: Bus) -> None:
+        while self._outbox:
+            subject, data = self._outbox[0]
+            await control.publish(subject, data)
+            self._outbox.popleft()
+
+    async def _beat(self, control: Bus) -> None:
+        runs = [beat_of(run) for run in list(self._client.runs.values()) if not run.inherited]
+        ended = [beat for beat, _ in list(self._ended)]
+        beat = Beat(session=self._session, at=self._world.now_ns(), runs=runs, ended=ended)
+        await control.publish(subjects.beat(self._session), encode(beat))
+        for _ in range(len(ended)):
+            told, left = self._ended.popleft()
+            if left > 1:
+                self._ended.append((told, left - 1))
+
+    async def _register(self, control: Bus, inbox: "Inbox") -> None:
+        """Registers runs that are not yet, and reads what stands ordered of them."""
+        runs = [
+            run for run in list(self._client.runs.values())
+            if run.run_id not in self._registered and not run.inherited
+        ]  # fmt: skip
+        if not runs:
+            return
+        records = [record_of(run, self._session) for run in runs]
+        message = encode(Registration(session=self._session, runs=records))
+        data = await control.request(subjects.registration(self._session), message)
+        answer = decode(data, Registered)
+        if answer.error:
+            quiet.warn_once("registration", "checkrein: runs not registered: %s", answer.error)
+        self._registered.update(run.run_id for run in runs)
+        for signed in answer.orders:
+            self._accept(inbox, signed)
+        for run in runs:
+            await self._read_level(control, inbox, run.run_id)
+
+    async def _read_level(self, control: Bus, inbox: "Inbox", run_id: str) -> None:
+        entry = await control.last_value(
+            subjects.BUCKET_DESIRED, subjects.desired_key(self._session, run_id)
+        )
+        if entry is not None and entry.value:
+            self._accept(inbox, entry.value)
+
+    def _accept(self, inbox: "Inbox", data: bytes) -> None:
+        """Obeys an order if it is genuine; a false one is counted and warned about."""
+        from checkrein.bus.orders import OrderRefused
+
+        try:
+            accepted = inbox.accept(data)
+        except OrderRefused as error:
+            quiet.refused_orders[error.why] += 1
+            quiet.warn_once(f"order {error.why}", "checkrein: %s", error)
+            return
+        order = accepted.order
+        self._arrived.setdefault(order.command_id, self._world.monotonic_ns())
+        if len(self._arrived) > REMEMBERED_MAX:
+            self._arrived.popitem(last=False)
+        epochs = {run.run_id: run.epoch for run in order.runs}
+        for run_id in [*(run.run_id for run in accepted.runs), *accepted.again]:
+            self._obey(order, run_id, epochs[run_id])
+        for run_id, why in accepted.refused:
+            if run_id not in accepted.again:
+                self._report(_ordered(order, epochs[run_id]), run_id, "refused", why)
+
+    def _obey(self, order: Order, run_id: str, epoch: int) -> None:
+        ordered = _ordered(order, epoch)
+        if order.verb != "probe":
+            self._obedience.take(ordered, run_id)
+        elif run_id in self._client.runs:
+            self._report(ordered, run_id, "probe", "", nonce=order.nonce)
+        else:
+            self._report(ordered, run_id, "failed", "this process holds no such run")
+
+
+def _ordered(order: Order, epoch: int) -> Ordered:
+    return Ordered(
+        command_id=order.command_id, verb=order.verb, epoch=epoch, reason=order.reason,
+        issued_by=order.issued_by, arguments=order.arguments,
+    )  # fmt: skip
+
+
+async def connect_nats(grant: SessionGrant) -> tuple[Bus, Bus]:
+    """Both connections of a session. Raises BusError."""
+    from checkrein.bus.credentials import Credential
+    from checkrein.bus.nats import connect
+
+    credential = Credential(grant.jwt, grant.seed)
+    prefix = subjects.inbox(grant.session)
+    name = f"sdk {grant.session}"
+    events: Any = await connect(grant.bus_urls, credential, name=name, inbox_prefix=prefix)
+    try:
+        control = await connect(grant.control_urls, credential, name=name, inbox_prefix=prefix)
+    except BaseException:
+        await events.close()
+        raise
+    return events, control

@@ -1,0 +1,273 @@
+"""The link to the supervisor: a Unix socket and one thread.
+
+The supervisor holds the credentials, ships what we record, has verified every order, and can stop
+this process without our help. When it goes away the agent goes on, by its pact's `lost_contact`.
+"""
+
+import os
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from checkrein.sdk import quiet
+from checkrein.sdk.links.contact import Contact
+from checkrein.sdk.links.obedience import Obedience
+from checkrein.sdk.links.records import record_of
+from checkrein.sdk.local import (
+    FRAME_BYTES_MAX,
+    Began,
+    Did,
+    Ended,
+    FromSupervisor,
+    Hello,
+    Instruct,
+    Need,
+    State,
+    Welcome,
+)
+from checkrein.sdk.rein import Ordered
+
+if TYPE_CHECKING:
+    from checkrein.sdk.client import Client
+    from checkrein.sdk.run import Run
+
+LOOK_S = 0.1
+"""How often the states of the runs are looked at: they are told at most so often."""
+RETRY_S = 0.5
+OUTBOX_MAX = 10_000
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(FromSupervisor)
+
+
+class SupervisorLink:
+    """See `sdk.links.types.Link`. `client` is called once, when the thread starts."""
+
+    def __init__(self, path: str, client: "Callable[[], Client]") -> None:
+        self._path = path
+        self._get_client = client
+        self._outbox: deque[Any] = deque(maxlen=OUTBOX_MAX)
+        self._told: dict[str, State] = {}
+        self._pacts: dict[str, str] = {}
+        self._agents: set[str] = set()
+        self._settled = threading.Event()
+        self._drained = threading.Event()
+        self._closing = False
+        self._socket: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        os.set_blocking(self._wake_read, False)
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def start(self) -> None:
+        self._client = self._get_client()
+        self._obedience = Obedience(self._client.runs, self._report, self._client.config.run_id)
+        self._contact = Contact(self._client.runs, self._client.world)
+        self._thread = threading.Thread(
+            target=self._work, name="checkrein-supervisor-link", daemon=True
+        )
+        self._thread.start()
+
+    def wait_settled(self, seconds: float) -> None:
+        self._settled.wait(seconds)
+
+    def pact_of(self, agent: str) -> str | None:
+        return self._pacts.get(agent) or self._pacts.get("") or None
+
+    def began(self, run: "Run") -> None:
+        if run.info.agent not in self._agents:
+            self._agents.add(run.info.agent)
+            self._send(Need(agents=[run.info.agent]))
+        self._send(Began(run=record_of(run), adopted=run.info.adopted))
+        self._obedience.began(run)
+
+    def ended(self, run: "Run") -> None:
+        self._obedience.gone(run)
+        self._told.pop(run.run_id, None)
+        self._send(Ended(run_id=run.run_id, status=run.ended_status, reason=run.ended_reason))
+
+    def changed(self, run: "Run") -> None:
+        self._obedience.look(run)
+        self._wake()
+
+    def settled(self, run: "Run") -> None:
+        self._obedience.look(run)
+
+    def close(self, seconds: float) -> None:
+        self._closing = True
+        self._wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._drained.wait(seconds)
+            self._thread.join(seconds)
+            if not self._thread.is_alive():
+                os.close(self._wake_read)
+                os.close(self._wake_write)
+                self._thread = None
+
+    def _report(self, order: Ordered, run_id: str, stage: str, detail: str) -> None:
+        self._send(
+            Did(
+                command_id=order.command_id, run_id=run_id, epoch=order.epoch, stage=stage,
+                detail=detail,
+            )
+        )  # fmt: skip
+
+    def _send(self, message: Any) -> None:
+        self._outbox.append(message)
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # full: it is awake already; closed: nobody is there to wake
+            os.write(self._wake_write, b"\0")
+
+    # -- in the thread ------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._closing:
+            try:
+                self._converse()
+            except OSError as error:
+                quiet.warn_once(
+                    "supervisor", "checkrein: no contact with the supervisor at %s: %s",
+                    self._path, error,
+                )  # fmt: skip
+            except Exception as error:
+                quiet.fault("the link to the supervisor", error)
+            self._lost()
+            if not self._closing:
+                self._pause(RETRY_S)
+        self._drained.set()
+
+    def _lost(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._settled.set()
+        self._contact.lost()
+
+    def _pause(self, seconds: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            selector.select(seconds)
+        self._swallow()
+        self._contact.look()
+
+    def _swallow(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _converse(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                link.settimeout(5)
+                link.connect(self._path)
+                self._greet(link)
+                self._socket = link
+            except BaseException:
+                link.close()
+                raise
+            selector.register(link, selectors.EVENT_READ)
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            reader = FrameReader()
+            while True:
+                ready = {key.fileobj for key, _ in selector.select(LOOK_S)}
+                if self._wake_read in ready:
+                    self._swallow()
+                if link in ready:
+                    data = link.recv(65536)
+                    if not data:
+                        return
+                    for message in reader.feed(data):
+                        self._hear(message)
+                self._look_at_runs()
+                self._flush(link)
+                if self._closing and not self._outbox:
+                    return
+
+    def _greet(self, link: socket.socket) -> None:
+        """Says who we are and what runs here; on a reconnect, all of it again."""
+        recorder = getattr(self._client.recorder, "id", "")
+        first: list[Any] = [Hello(pid=os.getpid(), recorder=str(recorder))]
+        waiting = list(self._outbox)
+        self._outbox.clear()
+        if self._told:
+            runs = list(self._client.runs.values())
+            first += [
+                Began(run=record_of(run), adopted=run.info.adopted)
+                for run in runs if not run.inherited
+            ]  # fmt: skip
+        self._told.clear()
+        link.sendall(b"".join(frame(message) for message in first + waiting))
+
+    def _flush(self, link: socket.socket) -> None:
+        while self._outbox:
+            link.sendall(frame(self._outbox.popleft()))
+
+    def _hear(self, message: Any) -> None:
+        match message:
+            case Welcome():
+                self._pacts = dict(message.pacts)
+                self._client.lives_in(message.room, message.environment)
+                for standing in message.standing:
+                    self._instruct(standing)
+                self._contact.back()
+                self._settled.set()
+            case Instruct():
+                self._instruct(message)
+            case _:
+                quiet.warn_once("heard", "checkrein: the supervisor said %r", type(message))
+
+    def _instruct(self, instruct: Instruct) -> None:
+        order = Ordered(
+            command_id=instruct.command_id, verb=instruct.verb, epoch=instruct.epoch,
+            reason=instruct.reason, issued_by=instruct.issued_by, arguments=instruct.arguments,
+        )  # fmt: skip
+        self._obedience.take(order, instruct.run_id)
+
+    def _look_at_runs(self) -> None:
+        for run in list(self._client.runs.values()):
+            if run.inherited:
+                continue
+            state = State(
+                run_id=run.run_id, status=run.status, step=run.step,
+                in_flight=run.calls_in_flight(),
+            )  # fmt: skip
+            if self._told.get(run.run_id) != state:
+                self._told[run.run_id] = state
+                self._outbox.append(state)
+
+
+def frame(message: Any) -> bytes:
+    data = _ENCODER.encode(message)
+    return len(data).to_bytes(4, "big") + data
+
+
+class FrameReader:
+    """Bytes of a stream in, messages out. Raises ValueError on a frame over the bound."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= 4:
+            size = int.from_bytes(self._buffer[:4], "big")
+            if size > FRAME_BYTES_MAX:
+                raise ValueError(f"a frame of {size} bytes; at most {FRAME_BYTES_MAX}")
+            if len(self._buffer) < 4 + size:
+                break
+            messages.append(_DECODER.decode(bytes(self._buffer[4 : 4 + size])))
+            del self._buffer[: 4 + size]
+        return messages

@@ -1,0 +1,63 @@
+"""What an agent's author may say of a run in one line each. None of these raises an Exception."""
+
+from typing import Any
+
+from checkrein.events import types as events
+from checkrein.sdk import context, quiet, values
+
+
+def checkpoint(state: Any = None, name: str = "") -> str:
+    """Records the agent's state; returns its hash (lower-case hex SHA-256)."""
+    digest = ""
+    with quiet.quiet("checkpoint"):
+        _, field, raw = values.packed(state)
+        digest = values.hash_of(raw)
+        context.current().record(
+            events.Checkpoint, name=values.clean_text(name, 500), state_hash=digest,
+            state=field,
+        )  # fmt: skip
+    return digest
+
+
+def output(content: Any, format: str = "") -> None:
+    """Records what the agent gives to whoever asked."""
+    with quiet.quiet("output"):
+        context.current().record(
+            events.Output, content=values.plain(content), format=values.clean_text(format, 200)
+        )
+
+
+def handoff(to_agent: str, payload: Any = None, why: str = "", to_run_id: str = "") -> str:
+    """Records that another agent goes on. Returns the `traceparent` to give to it, so that its run
+    belongs to the same task."""
+    header = ""
+    with quiet.quiet("handoff"):
+        run = context.current()
+        header = context.traceparent(run)
+        run.record(
+            events.Handoff, to_agent=values.clean_text(to_agent, 500), to_run_id=str(to_run_id),
+            why=values.clean_text(why, 4_000), payload=values.plain(payload),
+        )  # fmt: skip
+    return header
+
+
+def feedback(
+    rating: float | None = None, label: str = "", text: str = "", about: str = "", by: str = ""
+) -> None:
+    """Records what somebody thought of the run, or of one event of it (`about`)."""
+    with quiet.quiet("feedback"):
+        context.current().record(
+            events.Feedback, about=values.clean_text(about, 500),
+            rating=float(rating) if rating is not None else None,
+            label=values.clean_text(label, 500), text=values.clean_text(text),
+            by=values.clean_text(by, 500),
+        )  # fmt: skip
+
+
+def reasoning(text: str, role: str = "", confidence: float | None = None) -> None:
+    """Records what the agent thought before it acted."""
+    with quiet.quiet("reasoning"):
+        context.current().record(
+            events.Reasoning, text=values.clean_text(text), role=values.clean_text(role, 200),
+            confidence=float(confidence) if confidence is not None else None,
+        )  # fmt: skip

@@ -1,0 +1,447 @@
+"""One execution of an agent towards one goal, as the agent's own process holds it."""
+
+import asyncio
+import contextlib
+import hashlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from checkrein.events import types as events
+from checkrein.policy.types import Action, Verdict
+from checkrein.sdk import context, quiet, values
+from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.guard import Seat
+from checkrein.sdk.hold import Hold
+from checkrein.sdk.rein import Answer, Ordered
+from checkrein.sdk.step import Step
+
+if TYPE_CHECKING:
+    from checkrein.sdk.client import Client
+
+_BACKSTOP_NS = 2_000_000_000
+"""How long after a runaway the server may take to halt the run before this process does."""
+
+
+class Held(Exception):
+    """The run is held, and the caller will wait in its own way. Never reaches the agent."""
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is called. `adopted`: it was begun by the supervisor, for the whole process."""
+
+    run_id: str
+    task_id: str
+    agent: str
+    room: str
+    goal: str = ""
+    task_type: str = ""
+    parent_run_id: str = ""
+    labels: dict[str, str] = {}
+    adopted: bool = False
+    ambient: bool = False
+
+
+class Run:
+    """A live run. Methods that record never raise; `steps` raises Halted and Denied.
+
+    Use it as a context manager, sync or async. Leaving it records `run.end`: `completed`, `halted`
+    when it was halted, `failed` with the reason when an exception passes through.
+    """
+
+    def __init__(self, client: "Client", info: RunInfo, seat: Seat) -> None:
+        self.client = client
+        self.world = client.world
+        self.info = info
+        self.run_id = info.run_id
+        self.task_id = info.task_id
+        self.goal = values.clean_text(info.goal)
+        self.seat = seat
+        self.hold = Hold(info.run_id, client.world, seat.paused)
+        self.place = client.place(info)
+        self.step = 0
+        self.ended = False
+        self.ended_status = ""
+        self.ended_reason = ""
+        self.escalated = False
+        self.in_flight: dict[str, tuple[str, str, int]] = {}
+        self.started_at = client.world.now_ns()
+        self.started_ns = self.last_ns = client.world.monotonic_ns()
+        self.tokens = 0
+        self.usd: float | None = None
+        self.input_tokens_last = 0
+        self.inherited = False
+        """True in a forked child: the run is the parent process's, which ends and reports it."""
+        self._explicit = False
+        self._open_step: Step | None = None
+        self._context = hashlib.sha256(self.goal.encode())
+        self._begun = False
+        self._runaway_ns: int | None = None
+        self._lock = threading.Lock()
+        self._token: Token[Run | None] | None = None
+        self._before: Run | None = None
+
+    # -- what the agent's author uses ---------------------------------------------------------
+
+    def steps(self) -> "Steps":
+        """The run's steps, each a boundary: held while paused, Halted when halted, Denied when a
+        budget is spent. `for` and `async for`. The author ends it with `break` or `return`."""
+        self._explicit = True
+        return Steps(self)
+
+    def escalate_to_human(self, why: str, to: str = "") -> None:
+        """Records that the agent asks for a human; the run's outcome becomes `escalated`."""
+        self.escalated = True
+        self.record(
+            events.EscalationRaised, escalation_id=self.world.uuid7(),
+            why=values.clean_text(why), to=to,
+        )  # fmt: skip
+
+    def forked(self) -> None:
+        """In a forked child: no lock may be one that another thread of the parent held."""
+        self.inherited = True
+        self._lock = threading.Lock()
+        self.hold.forked()
+        self.seat.forked()
+        self.in_flight = {}
+
+    def __enter__(self) -> "Run":
+        if not self._begun:
+            self._begun = True
+            self.client.run_began(self)
+        self._before = context.RUN.get()
+        self._token = context.RUN.set(self)
+        with contextlib.suppress(RuntimeError):  # no loop in this thread: nothing to cancel
+            loop = asyncio.get_running_loop()
+            task = asyncio.current_task()
+            if task is not None:
+                self.hold.bind(loop, task)
+        if self.hold.halted:
+            self._leave_context()
+            self.hold.check()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave_context()
+        cancelled = self.hold.unbind()
+        if self.hold.halted:
+            self.end("halted", self.hold.rein.reason)
+            if cancelled and isinstance(error, asyncio.CancelledError):
+                task = asyncio.current_task()
+                if task is not None:
+                    task.uncancel()
+                raise Halted(
+                    self.hold.rein.reason, self.run_id, self.hold.rein.issued_by
+                ) from error
+            if error is None or not isinstance(error, Halted):
+                self.hold.check()
+            return
+        if error is None or isinstance(error, GeneratorExit):
+            self.end("escalated" if self.escalated else "completed")
+        else:
+            self.end("failed", f"{type(error).__name__}: {values.clean_text(error, 2_000)}")
+
+    async def __aenter__(self) -> "Run":
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    # -- the boundary -------------------------------------------------------------------------
+
+    def enter(self, call_id: str, kind: str, name: str, wait: bool = True) -> None:
+        """Puts a call among those in flight, once the run may go on. Raises Halted; Held instead of
+        waiting when `wait` is False."""
+        hold = self.hold
+        while True:
+            if hold.taut:
+                if not wait:
+                    hold.check()
+                    raise Held
+                hold.wait()
+            now_ns = self.world.monotonic_ns()
+            self.in_flight[call_id] = (kind, name, now_ns)
+            if not hold.taut:
+                self.last_ns = now_ns
+                break
+            self.leave(call_id)
+        if self._runaway_ns is not None:
+            self._backstop(call_id)
+
+    def leave(self, call_id: str) -> None:
+        self.in_flight.pop(call_id, None)
+        if self.hold.taut and not self.in_flight:
+            self.client.settled(self)
+
+    def next_call_id(self) -> str:
+        return self.client.next_call_id()
+
+    def begin_step(self) -> Step:
+        """Ends the open step and begins the next. Raises Denied when a budget refuses it."""
+        self.end_step()
+        verdict = self.seat.step(self.world.monotonic_ns())
+        if verdict.kind not in ("allow", "modify"):
+            action = Action(kind="model", name="step", arguments={"step": self.step + 1})
+            self.decided(action, verdict)
+            if verdict.kind == "steer":
+                self.advise(verdict.guidance or verdict.reason)
+            else:
+                self.refused(verdict)
+                raise Denied(
+                    verdict.reason, action=f"step {self.step + 1}",
+                    rule=verdict.rule or verdict.guard, advice=verdict.advice,
+                )  # fmt: skip
+        self._redirect()
+        self.step += 1
+        step = self._open_step = Step(self.step, self.world.monotonic_ns())
+        self.record(
+            events.StepStart, context_hash=self._context.hexdigest(),
+            input_tokens=self.input_tokens_last,
+        )  # fmt: skip
+        return step
+
+    def end_step(self) -> None:
+        """Ends the open step, if there is one, with its iteration record."""
+        with self._lock:
+            step, self._open_step = self._open_step, None
+        if step is None:
+            return
+        duration_ns = self.world.monotonic_ns() - step.started_ns
+        self.record(
+            events.StepEnd, context_hash=self._context.hexdigest(),
+            input_tokens=step.input_tokens, output_tokens=step.output_tokens,
+            duration_ns=duration_ns,
+        )  # fmt: skip
+        self.record(
+            events.Iteration, goal=values.clean_text(self.goal, 2_000),
+            actions=step.named_actions(), tools=step.tools,
+            outcome=values.clean_text(step.outcome, 2_000),
+            confidence=step.confidence, tokens=step.input_tokens + step.output_tokens,
+            usd=step.usd, duration_ns=duration_ns,
+        )  # fmt: skip
+
+    def model_step(self, context_hash: str) -> None:
+        """A model call is about to be made: a step of its own, unless the author counts steps."""
+        self.saw(context_hash)
+        if not self._explicit:
+            self.begin_step()
+
+    # -- what calls tell ----------------------------------------------------------------------
+
+    def record(self, kind: type[events.Base], /, **fields: Any) -> None:
+        """Appends an event of this run. Never raises an Exception."""
+        try:
+            self.client.recorder.record(kind, self.place, self.step, **fields)
+        except Exception as error:
+            quiet.fault("recording", error)
+
+    def saw(self, digest: str) -> None:
+        """Something came into the agent's context."""
+        self._context.update(digest.encode())
+
+    def acted(self, tool: str) -> None:
+        step = self._open_step
+        if step is not None:
+            step.act(tool, tool)
+
+    def tool_ended(self, status: str, error: str) -> None:
+        step = self._open_step
+        if step is not None:
+            step.outcome = status if not error else f"{status}: {error}"
+
+    def model_began(self, model: str) -> None:
+        step = self._open_step
+        if step is not None:
+            step.act(f"model {model}")
+
+    def model_ended(
+        self, input_tokens: int, output_tokens: int, usd: float | None, error: str
+    ) -> None:
+        with self._lock:
+            self.tokens += input_tokens + output_tokens
+            if usd is not None:
+                self.usd = (self.usd or 0.0) + usd
+            self.input_tokens_last = input_tokens
+        step = self._open_step
+        if step is not None:
+            step.spent(input_tokens, output_tokens, usd)
+            step.outcome = f"error: {error}" if error else "answered"
+
+    def decided(self, action: Action, verdict: Verdict) -> None:
+        """Records a verdict other than allow; an allowed call is its `tool.invoked`."""
+        self.record(
+            events.ScopeDecision, call_id=action.call_id,
+            action={
+                "kind": action.kind, "name": action.name,
+                "arguments": values.plain(action.arguments),
+            },
+            verdict=verdict.kind, guard=verdict.guard, rule=verdict.rule,
+            reason=values.clean_text(verdict.reason, 4_000), advice=verdict.advice,
+            pact=verdict.pact or self.seat.pact.pact,
+            pact_version=verdict.pact_version or self.seat.pact.version,
+        )  # fmt: skip
+
+    def refused(self, verdict: Verdict) -> None:
+        """After a refusal. A runaway one halts the run: by the server's rule, which sees the
+        recorded decision, or by this process when there is no server to do it."""
+        if not verdict.runaway or self.hold.halted:
+            return
+        if self.client.connected:
+            if self._runaway_ns is None:
+                self._runaway_ns = self.world.monotonic_ns()
+            self._runaway_reason = verdict.reason
+        else:
+            self.halt(f"runaway: {verdict.reason}", f"rule:{verdict.guard or 'guard'}")
+
+    _runaway_reason = ""
+
+    def _backstop(self, call_id: str) -> None:
+        if self.world.monotonic_ns() - (self._runaway_ns or 0) >= _BACKSTOP_NS:
+            self.leave(call_id)
+            self.halt(f"runaway: {self._runaway_reason}", "rule:guard")
+            self.hold.check()
+
+    def advise(self, text: str) -> None:
+        """A directive for the next model call."""
+        self.hold.rein.add_directive(values.clean_text(text, 4_000))
+
+    def take_directives(self) -> tuple[str, ...]:
+        rein = self.hold.rein
+        return rein.take_directives() if rein.directives else ()
+
+    def price(self, provider: str, model: str, usage: tuple[int, int, int, int]) -> float | None:
+        return self.client.price(provider, model, usage)
+
+    # -- orders -------------------------------------------------------------------------------
+
+    def obey(self, order: Ordered) -> Answer:
+        """Takes an order that is known to be genuine, at once and from any thread."""
+        before = self.hold.rein.state
+        answer = self.hold.obey(order, self.step)
+        if answer.taken == "taken":
+            self._changed(before, order.reason, order.verb)
+        return answer
+
+    def contact(self, *, lost: bool) -> None:
+        """Holds the run while contact is lost; returns at once."""
+        if self.hold.rein.lost_contact != lost:
+            reason = "contact is lost" if lost else "contact is back"
+            self.hold.contact(lost)
+            if self.hold.rein.state == "running":
+                self.record(events.Status, status="paused" if lost else "running", reason=reason)
+
+    def halt(self, reason: str, issued_by: str) -> None:
+        """Halts by a rule of this process."""
+        before = self.hold.rein.state
+        if self.hold.halt(reason, issued_by):
+            self._changed(before, reason, "halt")
+
+    def _changed(self, before: str, reason: str, verb: str) -> None:
+        state = self.hold.rein.state
+        if state != before:
+            status = "escalated" if verb == "escalate" else state
+            self.record(events.Status, status=status, reason=values.clean_text(reason, 2_000))
+        if state == "halted":
+            self.client.halt_children(self, reason)
+        self.client.changed(self)
+
+    def _redirect(self) -> None:
+        rein = self.hold.rein
+        if rein.new_goal:
+            self.goal, rein.new_goal = values.clean_text(rein.new_goal, 4_000), ""
+            self.record(events.Status, status="running", reason="redirected", goal=self.goal)
+
+    @property
+    def status(self) -> str:
+        """As `ps` shows it."""
+        if self.ended:
+            return self.ended_status
+        rein = self.hold.rein
+        if rein.state == "paused":
+            escalated = rein.order is not None and rein.order.verb == "escalate"
+            return "escalated" if escalated else "paused"
+        if rein.state == "halted":
+            return "halted"
+        if rein.lost_contact:
+            return "paused"
+        calls = list(self.in_flight.values())
+        return f"waiting_{calls[-1][0]}" if calls else "running"
+
+    def calls_in_flight(self) -> list[dict[str, Any]]:
+        return [
+            {"call_id": call_id, "kind": kind, "name": name, "since_ns": since_ns}
+            for call_id, (kind, name, since_ns) in list(self.in_flight.items())[:100]
+        ]
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Ends the run once; later calls change nothing."""
+        with self._lock:
+            if self.ended:
+                return
+            self.ended, self.ended_status, self.ended_reason = True, status, reason
+        if self.inherited:
+            self.client.runs.pop(self.run_id, None)
+            return
+        self.end_step()
+        self.record(
+            events.RunEnd, status=status, reason=values.clean_text(reason, 4_000), steps=self.step,
+            tokens=self.tokens, usd=self.usd or 0.0,
+            duration_ns=self.world.monotonic_ns() - self.started_ns,
+        )  # fmt: skip
+        self.client.run_ended(self)
+
+    def _leave_context(self) -> None:
+        if self._token is None:
+            return
+        try:
+            context.RUN.reset(self._token)
+        except ValueError:  # left in another context than it was entered in
+            context.RUN.set(self._before)
+        self._token = None
+
+
+class Steps:
+    """The iterator of `run.steps()`, for `for` and `async for`."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __iter__(self) -> Iterator[Step]:
+        run = self._run
+        try:
+            while not run.ended or run.hold.halted:
+                run.hold.check()
+                if run.hold.taut:
+                    run.end_step()
+                    run.hold.wait()
+                yield run.begin_step()
+        finally:
+            run.end_step()
+
+    async def __aiter__(self) -> AsyncIterator[Step]:
+        run = self._run
+        try:
+            while not run.ended or run.hold.halted:
+                run.hold.check()
+                if run.hold.taut:
+                    run.end_step()
+                    await run.hold.wait_async()
+                yield run.begin_step()
+        finally:
+            run.end_step()

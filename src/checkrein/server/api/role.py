@@ -1,0 +1,126 @@
+"""The role `api`: HTTP for operators and clients, and the live view of what happens."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import uvicorn
+
+from checkrein.bus.credentials import Keys
+from checkrein.bus.types import BusError
+from checkrein.server.api import token
+from checkrein.server.api.app import build
+from checkrein.server.api.door import Door
+from checkrein.server.api.services import Services, Work, assemble
+from checkrein.server.context import RoleContext
+
+GRACE_S = 3
+RETRY_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class AddressTaken(Exception):
+    """The HTTP address cannot be listened on. Says which, and why."""
+
+
+async def run(context: RoleContext) -> None:
+    """Serves on `context.http` until `context.stop`; open streams are ended, requests finished.
+    Raises AddressTaken, TokenError, KeysError."""
+    operator_token = token.load_or_create(context.data, context.world)
+    keys = Keys.load_or_create(context.data / "keys", context.world)
+    listener = _listen(context.http)
+    try:
+        async with asyncio.TaskGroup() as group:
+            await _serve(context, group, listener, operator_token, keys)
+    finally:
+        listener.close()
+
+
+async def _serve(
+    context: RoleContext,
+    group: asyncio.TaskGroup,
+    listener: socket.socket,
+    operator_token: str,
+    keys: Keys,
+) -> None:
+    beside: set[asyncio.Task[None]] = set()
+
+    def spawn(work: Work) -> None:
+        task = group.create_task(_guarded(work))
+        beside.add(task)
+        task.add_done_callback(beside.discard)
+
+    services = assemble(
+        context.world,
+        context.data,
+        (context.bus, context.control_bus),
+        (context.bus_urls, context.control_urls),
+        keys,
+        spawn,
+    )
+    names = [context.http[0], *((context.config or {}).get("http_names") or [])]
+    door = Door(build(services), operator_token, names, context.world, services.metrics)
+    server = _Server(
+        uvicorn.Config(
+            door, log_config=None, access_log=False, lifespan="off", server_header=False,
+            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none",
+        )
+    )  # fmt: skip
+    await services.controls.listen()
+    spawn(partial(_follow, services))
+    serving = group.create_task(server.serve(sockets=[listener]))
+    context.ready()
+    stopping = group.create_task(context.stop.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    services.hub.close()
+    server.should_exit = True
+    await serving
+    for task in list(beside):
+        task.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the process that runs the role has that."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _follow(services: Services) -> None:
+    """Follows the stream for as long as the role works, beginning anew when the bus fails."""
+    while True:
+        try:
+            await services.follower.run()
+        except BusError as error:
+            _log.warning("following the stream stopped, trying again: %s", error)
+            await asyncio.sleep(RETRY_S)
+
+
+async def _guarded(work: Work) -> None:
+    """What runs beside the requests takes nothing down with it."""
+    try:
+        await work()
+    except Exception:
+        _log.exception("work beside the requests failed")
+
+
+def _listen(address: tuple[str, int]) -> socket.socket:
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise AddressTaken(
+            f"cannot listen on {host}:{port}: {error.strerror}. Choose another with --http"
+        ) from error
+    return listener

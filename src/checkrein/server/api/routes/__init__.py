@@ -1,0 +1,28 @@
+"""The routes, one file a subject."""
+
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ControllerRouterHandler
+
+from checkrein.server.api.routes import (
+    commands,
+    events,
+    incidents,
+    pacts,
+    runs,
+    sessions,
+    stream,
+    system,
+)
+
+OPENAPI_JSON = JsonRenderPlugin(path="/openapi.json")
+
+ALL: list[ControllerRouterHandler] = [
+    *runs.ROUTES,
+    *events.ROUTES,
+    *incidents.ROUTES,
+    *commands.ROUTES,
+    *pacts.ROUTES,
+    *sessions.ROUTES,
+    *stream.ROUTES,
+    *system.ROUTES,
+]

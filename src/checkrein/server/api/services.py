@@ -1,0 +1,101 @@
+"""What the routes work with; put together once, in `role`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from checkrein.bus.types import Bus
+from checkrein.server.api.controls import Controls
+from checkrein.server.api.follow import Follower
+from checkrein.server.api.history import History
+from checkrein.server.api.hub import Hub
+from checkrein.server.api.live import Live
+from checkrein.server.api.metrics import Metrics
+from checkrein.server.api.tail import Tail
+from checkrein.world import World
+
+Work = Callable[[], Awaitable[None]]
+
+
+class Credential(Protocol):
+    @property
+    def jwt(self) -> str: ...
+
+    @property
+    def seed(self) -> str: ...
+
+
+class Minter(Protocol):
+    """Makes the credentials of sessions (`bus.credentials.Keys`)."""
+
+    @property
+    def control_key(self) -> str: ...
+
+    def session(self, session: str, agents: list[str], expires_at_ns: int) -> Credential: ...
+
+
+@dataclass
+class Services:
+    world: World
+    data: Path
+    bus: Bus
+    control_bus: Bus
+    bus_urls: tuple[str, ...]
+    control_urls: tuple[str, ...]
+    minter: Minter
+    metrics: Metrics
+    tail: Tail
+    live: Live
+    hub: Hub
+    history: History
+    controls: Controls
+    follower: Follower
+    started_ns: int
+    spawn: Callable[[Work], None]
+    """Runs something beside the requests, for as long as the role works."""
+    beat_s: float = 10.0
+    health: tuple[int, list[Any]] = field(default=(0, []))
+
+
+def assemble(
+    world: World,
+    data: Path,
+    buses: tuple[Bus, Bus],
+    urls: tuple[tuple[str, ...], tuple[str, ...]],
+    minter: Minter,
+    spawn: Callable[[Work], None],
+) -> Services:
+    """The parts, wired in a straight line. Nothing runs yet."""
+    bus, control_bus = buses
+    metrics, tail, live, hub = Metrics(), Tail(), Live(), Hub()
+    history, controls = History(bus), Controls(control_bus)
+    follower = Follower(bus, tail, live, hub, history, metrics)
+    services = Services(
+        world=world, data=data, bus=bus, control_bus=control_bus, bus_urls=urls[0],
+        control_urls=urls[1], minter=minter, metrics=metrics, tail=tail, live=live, hub=hub,
+        history=history, controls=controls, follower=follower, started_ns=world.monotonic_ns(),
+        spawn=spawn,
+    )  # fmt: skip
+    _describe(services)
+    return services
+
+
+def _describe(services: Services) -> None:
+    metrics = services.metrics
+    metrics.describe("checkrein_http_requests_total", "Requests answered.")
+    metrics.describe("checkrein_http_seconds", "Time to answer a request, streams left out.")
+    metrics.describe("checkrein_api_events_total", "Events that came by on the stream.")
+    metrics.describe("checkrein_api_messages_unreadable_total", "Messages that were no envelope.")
+    metrics.describe("checkrein_commands_total", "Commands given through this server.")
+    metrics.describe("checkrein_sessions_total", "Sessions granted or renewed.")
+    metrics.gauge("checkrein_tail_events", lambda: len(services.tail))
+    metrics.gauge("checkrein_tail_bytes", lambda: services.tail.bytes)
+    metrics.gauge("checkrein_tail_evicted_total", lambda: services.tail.evicted)
+    metrics.gauge("checkrein_tail_refused_total", lambda: services.tail.refused)
+    metrics.gauge("checkrein_stream_position", lambda: services.tail.position)
+    metrics.gauge("checkrein_stream_watchers", lambda: len(services.hub.watchers))
+    metrics.gauge("checkrein_stream_skipped_total", lambda: services.hub.skipped)
+    metrics.gauge("checkrein_live_summaries", lambda: len(services.live))
+    metrics.gauge("checkrein_bus_connected", lambda: float(services.bus.connected))
+    metrics.gauge("checkrein_control_bus_connected", lambda: float(services.control_bus.connected))

@@ -1,0 +1,186 @@
+"""What goes over HTTP. Fields may be added; those that stand here stay.
+
+Times named `_at` and `ts` are nanoseconds since 1970; `_ms` and `_s` are durations.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from checkrein.bus.messages import CommandState, Verb
+
+RunStatus = Literal[
+    "running", "waiting_model", "waiting_tool", "waiting_human", "paused", "escalated",
+    "completed", "failed", "halted", "lost", "stuck", "unfinished",
+]  # fmt: skip
+STATUSES: frozenset[str] = frozenset(RunStatus.__args__)  # type: ignore[attr-defined] # a Literal
+ENDED: frozenset[str] = frozenset(("completed", "failed", "halted", "lost", "unfinished"))
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One run on the board. `usd` is null while no price is known. `can_halt`: the last probe was
+    answered outside the agent; `can_halt_why` says it in words. `level` is how far the agent is
+    fenced in, really reached, L0 to L4, "" when nobody holds the run."""
+
+    run_id: str
+    agent: str
+    room: str
+    environment: str
+    task_id: str
+    status: str
+    step: int
+    tokens: int
+    usd: float | None
+    started_at: int
+    last_event_age_s: float | None
+    can_halt: bool
+    can_halt_why: str = ""
+    level: str = ""
+    live: bool = False
+    reason: str = ""
+    goal: str = ""
+    task_type: str = ""
+    parent_run_id: str = ""
+    holder: str = ""
+    epoch: int = 0
+    ended_at: int | None = None
+    tool_calls: int = 0
+    errors: int = 0
+    in_flight: list[dict[str, Any]] = []
+
+
+class RungLine(msgspec.Struct, frozen=True, kw_only=True):
+    rung: str
+    ms: float
+
+
+class CommandRunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`how` lists the rungs in the order climbed; `confirmed` names who saw it, "" while nobody
+    has. `outcome` is "" while the order is open; only `obeyed` is success."""
+
+    run_id: str
+    agent: str
+    delivered_ms: float | None
+    obeyed_ms: float | None
+    how: list[RungLine]
+    confirmed: str
+    epoch: int = 0
+    note: str = ""
+    outcome: str = ""
+
+
+class CommandLine(msgspec.Struct, frozen=True, kw_only=True):
+    command_id: str
+    verb: str
+    target: str
+    reason: str
+    issued_by: str
+    asked_at: int
+    runs: list[CommandRunLine]
+    done: bool = False
+    error: str = ""
+
+
+class CommandBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/commands. `target` is `agent:NAME`, `run:ID` (or the beginning of one),
+    `room:NAME`, `task:ID` or `all`. `wait_ms`: how long the answer may wait for receipts. With a
+    `command_id` of its own (a UUIDv7) a caller may ask again without commanding twice."""
+
+    verb: Verb
+    target: str
+    reason: str
+    arguments: dict[str, Any] = {}
+    wait_ms: int = 2000
+    command_id: str = ""
+
+
+class IncidentLine(msgspec.Struct, frozen=True, kw_only=True):
+    incident_id: str
+    severity: str
+    detector: str
+    agent: str
+    run_id: str
+    task_id: str
+    room: str
+    opened_at: int
+    count: int
+    why: str
+    status: str
+    outcome: str
+    owner: str = ""
+
+
+class AgentLine(msgspec.Struct, frozen=True, kw_only=True):
+    agent: str
+    runs: int
+    live: int
+    can_halt: int
+    tokens: int
+    usd: float | None
+    last_seen: int
+    rooms: list[str] = []
+    pact: str = ""
+
+
+class RoomLine(msgspec.Struct, frozen=True, kw_only=True):
+    room: str
+    runs: int
+    live: int
+    agents: list[str]
+
+
+class PactBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """PUT /api/v1/pacts/{agent}. `text` is YAML."""
+
+    text: str
+
+
+class PactLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`revision` counts the changes of all pacts; `version` names the content."""
+
+    agent: str
+    text: str
+    version: str
+    revision: int
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class StatusLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`incomplete` lists, in words, what this server cannot say or promise just now."""
+
+    version: str
+    ready: bool
+    parts: list[Part]
+    runs_live: int
+    can_halt: int
+    levels: dict[str, int]
+    not_haltable: list[dict[str, str]]
+    store: dict[str, Any]
+    stream_position: int
+    tail_events: int
+    tail_position: int
+    watchers: int
+    uptime_s: float
+    data: str
+    incomplete: list[str]
+
+
+def command_line(state: CommandState) -> CommandLine:
+    return CommandLine(
+        command_id=state.command_id, verb=state.verb, target=state.target, reason=state.reason,
+        issued_by=state.issued_by, asked_at=state.asked_at, done=state.done, error=state.error,
+        runs=[
+            CommandRunLine(
+                run_id=run.run_id, agent=run.agent, delivered_ms=run.delivered_ms,
+                obeyed_ms=run.obeyed_ms, confirmed=run.confirmed, epoch=run.epoch, note=run.note,
+                outcome=run.outcome,
+                how=[RungLine(rung=rung, ms=ms) for rung, ms in run.how.items()],
+            )
+            for run in state.runs
+        ],
+    )  # fmt: skip

@@ -1,0 +1,345 @@
+"""The role `control`: the thin edge around `checkrein.control.core.Control`.
+
+The loop of this process does one thing: messages in, `Control.step`, orders and answers out, at
+once. Buckets, audit records and events are written behind it by tasks of their own, tried again
+until they are stored; the halt path never waits for any of them. What waits to be written is
+bounded; what goes over is counted and said in the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from checkrein.bus import orders, subjects
+from checkrein.bus.messages import (
+    Beat,
+    CommandRequest,
+    CommandState,
+    LiveQuery,
+    MessageError,
+    Order,
+    Registered,
+    Registration,
+    RunRecord,
+    decode,
+    encode,
+    progress_of,
+)
+from checkrein.bus.types import Bucket, BusError, Message, Subscription, WrongRevision
+from checkrein.control.core import Control
+from checkrein.control.signing import OrderSigner, load_signer
+from checkrein.control.types import (
+    Action,
+    Asking,
+    Audit,
+    Beating,
+    Changed,
+    Hearing,
+    Input,
+    Misread,
+    Registering,
+    Reply,
+    Reporting,
+    Save,
+    Send,
+    Tell,
+    Tick,
+)
+from checkrein.server.context import RoleContext
+from checkrein.server.control_writing import Auditor, Notifier, Saver, Teller
+
+_log = logging.getLogger(__name__)
+
+ANSWER_BYTES_MAX = 1_800_000
+DRAIN_S = 3.0
+RECORD_EVERY_S = 5.0
+T = TypeVar("T")
+
+
+async def run(context: RoleContext) -> None:
+    """Serves until `context.stop`. Raises BusError when the control bus does not give back what was
+    written there: without it, old orders could win over new ones."""
+    signer = load_signer(context.data / "keys", context.world)
+    edge = await Edge.open(context, signer)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in edge.works()]
+        subscriptions = await edge.listen()
+        context.ready()
+        await context.stop.wait()
+        for subscription in subscriptions:
+            await subscription.close()
+        await edge.drain()
+        for task in tasks:
+            task.cancel()
+
+
+class Edge:
+    """Feeds the state machine and carries out what it says."""
+
+    def __init__(self, context: RoleContext, control: Control, buckets: dict[str, Bucket]) -> None:
+        self._context = context
+        self._bus = context.control_bus
+        self._world = context.world
+        self.control = control
+        self._nudge = asyncio.Event()
+        self._next_due_ns = 0
+        self._records = buckets[subjects.BUCKET_CONTROL]
+        self._savers = {
+            "level": Saver(buckets[subjects.BUCKET_DESIRED], control, "level", self._world, 0.0, 4),
+            "run": Saver(buckets[subjects.BUCKET_RUNS], control, "run", self._world, 0.02, 2),
+            "command": Saver(
+                buckets[subjects.BUCKET_COMMANDS], control, "command", self._world, 0.1, 1
+            ),
+        }
+        self._teller = Teller(context.bus, self._world)
+        self._auditor = Auditor(self._bus, self._world)
+        self._notifier = Notifier(self._bus, self._world)
+
+    @classmethod
+    async def open(cls, context: RoleContext, signer: OrderSigner) -> "Edge":
+        """Reads back what earlier starts wrote, and takes the next generation of epochs."""
+        bus = context.control_bus
+        buckets = {
+            name: await bus.bucket(name)
+            for name in (
+                subjects.BUCKET_CONTROL,
+                subjects.BUCKET_DESIRED,
+                subjects.BUCKET_RUNS,
+                subjects.BUCKET_COMMANDS,
+            )
+        }
+        records = buckets[subjects.BUCKET_CONTROL]
+        generation = await next_generation(records)
+        clock = await records.get("clock")
+        control = Control(
+            signer, context.world, generation,
+            not_before=decode(clock.value, int) if clock and clock.value else 0,
+        )  # fmt: skip
+        await records.put("clock", encode(control.clock_wanted))
+        edge = cls(context, control, buckets)
+        actions = control.restore(
+            await _read(buckets[subjects.BUCKET_RUNS], RunRecord),
+            await _read(buckets[subjects.BUCKET_COMMANDS], CommandState),
+            await _levels(buckets[subjects.BUCKET_DESIRED], signer.public),
+        )
+        await edge.carry_out(actions)
+        bus.on_connection(edge.on_connection)
+        return edge
+
+    async def listen(self) -> list[Subscription]:
+        bus = self._bus
+        handlers: dict[str, Callable[[Message], Awaitable[None]]] = {
+            subjects.CONTROL_COMMAND: self._on_command,
+            subjects.receipts("*"): self._on_receipts,
+            subjects.registration("*"): self._on_registration,
+            subjects.beat("*"): self._on_beat,
+            subjects.CONTROL_RUNS: self._on_runs,
+            subjects.CONTROL_COMMANDS: self._on_commands,
+        }
+        return [await bus.subscribe(subject, handler) for subject, handler in handlers.items()]
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        """Everything that goes on beside the handlers."""
+        works = [self._tick(), self._reserve(), self._teller.work(), self._auditor.work()]
+        works.append(self._notifier.work())
+        for saver in self._savers.values():
+            works += saver.works()
+        return works
+
+    async def drain(self) -> None:
+        """Waits, for a bounded time, until what is known is written."""
+        writers: list[Saver | Teller | Auditor] = [
+            *self._savers.values(),
+            self._teller,
+            self._auditor,
+        ]
+        deadline = self._world.monotonic_ns() + round(DRAIN_S * 1e9)
+        await self.feed(Tick())
+        while any(writer.waiting for writer in writers):
+            if self._world.monotonic_ns() > deadline:
+                _log.warning("control stops with %d writes undone; the next start makes them good",
+                             sum(writer.waiting for writer in writers))  # fmt: skip
+                return
+            await self.feed(Tick())
+            await asyncio.sleep(0.01)
+
+    async def feed(self, given: Input) -> None:
+        await self.carry_out(self.control.step(given))
+
+    async def carry_out(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                await self._publish(self._bus.publish(action.subject, action.data))
+            elif isinstance(action, Reply):
+                if isinstance(action.token, Message):
+                    await self._publish(self._bus.respond(action.token, action.data))
+            else:
+                self._note(action)
+        if self.control.due_ns < self._next_due_ns:
+            self._nudge.set()
+
+    def on_connection(self, up: bool) -> None:
+        for action in self.control.step(Hearing(up)):
+            self._note(action)
+
+    def _note(self, action: Action) -> None:
+        match action:
+            case Save():
+                self._savers[action.kind].add(action.key)
+            case Tell():
+                self._teller.add(action.event)
+            case Audit():
+                self._auditor.add(action)
+            case Changed():
+                self._notifier.add(action)
+            case Send() | Reply():
+                raise AssertionError("an edge is sent, not noted")
+
+    async def _publish(self, sending: Awaitable[None]) -> None:
+        """An edge may be lost: it is repeated until it is answered."""
+        try:
+            await sending
+        except BusError as error:
+            _log.warning("control could not send: %s", error)
+
+    async def _tick(self) -> None:
+        while True:
+            wait_ns = self.control.due_ns - self._world.monotonic_ns()
+            if wait_ns > 0:
+                self._next_due_ns = self.control.due_ns
+                self._nudge.clear()
+                try:
+                    await asyncio.wait_for(self._nudge.wait(), wait_ns / 1e9)
+                except TimeoutError:
+                    pass
+                else:
+                    continue
+            else:
+                await asyncio.sleep(0)
+            await self.feed(Tick())
+
+    async def _reserve(self) -> None:
+        """Keeps what is on record ahead of the epochs and the times in use."""
+        recorded = self.control.generation_wanted
+        while True:
+            await self._world.sleep(RECORD_EVERY_S)
+            wanted = self.control.generation_wanted
+            try:
+                await self._records.put("clock", encode(self.control.clock_wanted))
+                if recorded < wanted:
+                    await self._take(wanted)
+                    recorded = wanted
+            except BusError as error:
+                _log.warning("control could not record its epochs and clock: %s", error)
+
+    async def _take(self, generation: int) -> None:
+        """One more generation, unless another control has taken it (then ours must end with its
+        epochs)."""
+        entry = await self._records.get("generation")
+        if entry is not None and entry.value and decode(entry.value, int) < generation:
+            await self._records.update("generation", encode(generation), entry.revision)
+            self.control.reserved(generation)
+        else:
+            _log.error("another control has started on this bus: stop one of them")
+
+    async def _on_command(self, message: Message) -> None:
+        try:
+            request = decode(message.data, CommandRequest)
+        except MessageError as error:
+            state = CommandState(
+                command_id="", verb="", target="", reason="", issued_by="", asked_at=0,
+                done=True, error=str(error),
+            )  # fmt: skip
+            await self._publish(self._bus.respond(message, encode(state)))
+            return
+        await self.feed(Asking(request, message))
+
+    async def _on_receipts(self, message: Message) -> None:
+        session = _session(message)
+        try:
+            progress = progress_of(message.data)
+        except MessageError as error:
+            await self.feed(Misread(session, message.subject, str(error)))
+            return
+        await self.feed(Reporting(session, progress))
+
+    async def _on_registration(self, message: Message) -> None:
+        session = _session(message)
+        try:
+            registration = decode(message.data, Registration)
+        except MessageError as error:
+            await self.feed(Misread(session, message.subject, str(error)))
+            answer = encode(Registered(error=str(error)))
+            await self._publish(self._bus.respond(message, answer))
+            return
+        await self.feed(Registering(session, registration, message))
+
+    async def _on_beat(self, message: Message) -> None:
+        session = _session(message)
+        try:
+            beat = decode(message.data, Beat)
+        except MessageError as error:
+            await self.feed(Misread(session, message.subject, str(error)))
+            return
+        await self.feed(Beating(session, beat, message if message.reply else None))
+
+    async def _on_runs(self, message: Message) -> None:
+        await self._answer(message, self.control.runs)
+
+    async def _on_commands(self, message: Message) -> None:
+        await self._answer(message, self.control.commands)
+
+    async def _answer(self, message: Message, ask: Callable[[LiveQuery], object]) -> None:
+        try:
+            query = decode(message.data, LiveQuery) if message.data else LiveQuery()
+        except MessageError:
+            query = LiveQuery()
+        while True:
+            data = encode(ask(query))
+            if len(data) <= ANSWER_BYTES_MAX or query.limit <= 1:
+                break
+            query = LiveQuery(
+                ids=query.ids[: len(query.ids) // 2], after=query.after, limit=query.limit // 2
+            )
+        await self._publish(self._bus.respond(message, data))
+
+
+def _session(message: Message) -> str:
+    """Who sent it: the bus lets a session publish under its own name only."""
+    return message.subject.partition(".")[2]
+
+
+async def next_generation(bucket: Bucket) -> int:
+    """Takes the next generation of epochs, durably, before any epoch of it is used."""
+    while True:
+        entry = await bucket.get("generation")
+        try:
+            if entry is None or entry.value is None:
+                await bucket.create("generation", encode(1))
+                return 1
+            generation = decode(entry.value, int) + 1
+            await bucket.update("generation", encode(generation), entry.revision)
+            return generation
+        except WrongRevision:
+            continue
+
+
+async def _read(bucket: Bucket, kind: type[T]) -> list[T]:
+    found: list[T] = []
+    for entry in await bucket.entries():
+        try:
+            found.append(decode(entry.value or b"", kind))
+        except MessageError as error:
+            _log.warning("control passes over %s in its buckets: %s", entry.key, error)
+    return found
+
+
+async def _levels(bucket: Bucket, key: bytes) -> list[Order]:
+    found: list[Order] = []
+    for entry in await bucket.entries():
+        try:
+            found.append(orders.verify(entry.value or b"", key))
+        except orders.OrderRefused as error:
+            _log.warning("control passes over the level of %s: %s", entry.key, error)
+    return found

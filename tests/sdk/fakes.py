@@ -1,0 +1,130 @@
+"""What SDK tests stand on: a recorder that keeps events in memory, a client without a link."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from checkrein.events import codec
+from checkrein.events.types import Base
+from checkrein.policy.pact import default_pact, load
+from checkrein.policy.types import ALLOW, Action, Pact, Verdict
+from checkrein.sdk import client as clients
+from checkrein.sdk import quiet
+from checkrein.sdk.client import Client
+from checkrein.sdk.config import Config
+from checkrein.sdk.guard import Guard, Open, Seat
+from checkrein.sdk.links.types import Link, NoLink
+from checkrein.sdk.place import Place
+from checkrein.sdk.rein import Ordered
+from checkrein.world import REAL
+
+
+class MemoryRecorder:
+    """Keeps whole events, made and read back as they would be from the ring."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._seq = 0
+        self._lock = threading.Lock()
+
+    def record(self, kind: type[Base], place: Place, step: int, /, **fields: Any) -> int:
+        with self._lock:
+            self._seq += 1
+            event = {
+                "recorder": "r", "seq": self._seq, "ts": REAL.now_ns(), "step": step,
+                "environment": place.environment, "room": place.room, "agent": place.agent,
+                "run_id": place.run_id, "task_id": place.task_id,
+                "type": kind.__struct_config__.tag, **fields,
+            }  # fmt: skip
+            raw = msgspec.msgpack.encode(event)
+            assert not isinstance(codec.decode(raw), codec.Unknown)
+            self.events.append(codec.fields_of(raw))
+            return self._seq
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in list(self.events) if event["type"] == kind]
+
+    def types(self, run_id: str = "") -> list[str]:
+        return [e["type"] for e in list(self.events) if not run_id or e["run_id"] == run_id]
+
+
+class ScriptedGuard(Open):
+    """Answers what the test says, by the name of the tool or model; allows the rest."""
+
+    def __init__(self, **verdicts: Verdict | Exception) -> None:
+        self.verdicts = verdicts
+        self.judged: list[Action] = []
+        self.came_back: list[tuple[str, Any, str]] = []
+        self.paused_ns = 0
+
+    def judge(self, action: Action, now_ns: int) -> Verdict:
+        self.judged.append(action)
+        answer = self.verdicts.get(action.name, ALLOW)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
+        self.came_back.append((action.name, result, error))
+
+    def paused(self, duration_ns: int) -> None:
+        self.paused_ns += duration_ns
+
+
+class House:
+    """A client with a recorder in memory, and what was recorded."""
+
+    def __init__(self, client: Client, recorder: MemoryRecorder) -> None:
+        self.client = client
+        self.recorder = recorder
+
+    def pause(self, run: Any, epoch: int = 1) -> Any:
+        return run.obey(order("pause", epoch))
+
+    def halt(self, run: Any, epoch: int = 2) -> Any:
+        return run.obey(order("halt", epoch, reason="enough"))
+
+    def resume(self, run: Any, epoch: int = 2) -> Any:
+        return run.obey(order("resume", epoch))
+
+
+def order(verb: str, epoch: int, reason: str = "test", **arguments: Any) -> Ordered:
+    return Ordered(
+        command_id=f"{verb}-{epoch}", verb=verb, epoch=epoch, reason=reason, issued_by="ann",
+        arguments=arguments,
+    )  # fmt: skip
+
+
+@contextmanager
+def house(
+    guard: Guard | None = None,
+    pact: str | None = None,
+    make_link: Callable[[Client], Link] = lambda _: NoLink(),
+    **config: str,
+) -> Iterator[House]:
+    """A process's client for the block. `guard` judges every run; else the pact's own guards do."""
+    recorder = MemoryRecorder()
+    before, seat = clients._client, clients.make_seat
+    client = Client(
+        Config(agent="bot", **config), recorder,
+        lambda info, settings: Place(
+            settings.environment, info.room, info.agent, info.run_id, info.task_id
+        ),
+        make_link,
+    )  # fmt: skip
+    faults_before = quiet.faults.copy()
+    if guard is not None:
+        parsed: Pact = load(pact) if pact else default_pact()
+        clients.make_seat = lambda text, source: Seat(guard, parsed)
+    elif pact is not None:
+        clients.make_seat = lambda text, source: seat(pact, "the test's pact")
+    clients.install(client)
+    try:
+        yield House(client, recorder)
+    finally:
+        client.close()
+        clients._client, clients.make_seat = before, seat
+    assert quiet.faults == faults_before, quiet.faults - faults_before
