@@ -186,6 +186,7 @@ class Supervisor:
                 self._refuse(order, run.run_id, run.epoch, "no such run here")
             else:
                 by_unit.setdefault(unit, []).append((run.run_id, run.epoch))
+        later: list[tuple[Unit, list[h.Act]]] = []
         for unit, runs in by_unit.items():
             ordered = h.Ordered(
                 order.command_id, order.verb, tuple(runs), order.reason, order.issued_by,
@@ -194,7 +195,13 @@ class Supervisor:
             if order.verb == "inspect":
                 self._inspect(unit, ordered, at_ns)
             else:
-                self.apply(unit, unit.ladder.step(at_ns, ordered))
+                acts = unit.ladder.step(at_ns, ordered)
+                for act in acts:
+                    if isinstance(act, h.Freeze):
+                        self._do_or_sweep(unit, act)
+                later.append((unit, [act for act in acts if not isinstance(act, h.Freeze)]))
+        for unit, acts in later:  # while the kernel is stopping them
+            self.apply(unit, acts)
         epochs = {run.run_id: run.epoch for run in order.runs}
         for run_id, why in accepted.refused:
             if run_id in accepted.again:
@@ -234,17 +241,20 @@ class Supervisor:
         """Does what a unit's ladder wants."""
         captured = any(isinstance(act, h.Capture) for act in acts)
         for act in acts:
-            try:
-                if isinstance(act, h.Mark):
-                    # What is captured is recorded with the status, in one event.
-                    self._mark(unit, act, silent=captured and act.run_id == unit.main_run)
-                    continue
-                self._do(unit, act)
-            except OSError as error:
-                _log.warning("unit %s: its cgroup fails (%s); sweeping instead", unit.name, error)
-                unit.tree.leaf = None
-                self._do(unit, act)
+            if isinstance(act, h.Mark):
+                # What is captured is recorded with the status, in one event.
+                self._mark(unit, act, silent=captured and act.run_id == unit.main_run)
+            else:
+                self._do_or_sweep(unit, act)
         self._set_timer(unit)
+
+    def _do_or_sweep(self, unit: Unit, act: h.Act) -> None:
+        try:
+            self._do(unit, act)
+        except OSError as error:
+            _log.warning("unit %s: its cgroup fails (%s); sweeping instead", unit.name, error)
+            unit.tree.leaf = None
+            self._do(unit, act)
 
     def _do(self, unit: Unit, act: h.Act) -> None:
         match act:
