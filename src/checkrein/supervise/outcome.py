@@ -1,5 +1,6 @@
-"""How a run ended, told from how its process did: pure."""
+"""How a run ended, told from how its process did."""
 
+import os
 import signal
 from dataclasses import dataclass
 
@@ -71,3 +72,16 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def bury(pidfd: int) -> Exit:
+    """The exit status of a dead child; unknown when it was somebody else's child."""
+    try:
+        status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return UNKNOWN_EXIT
+    if status is None:
+        return UNKNOWN_EXIT
+    if status.si_code == os.CLD_EXITED:
+        return Exit(code=status.si_status)
+    return Exit(signal=status.si_status, dumped=status.si_code == os.CLD_DUMPED)

@@ -6,9 +6,7 @@ them goes out as receipts.
 """
 
 import asyncio
-import heapq
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -18,12 +16,13 @@ from checkrein.bus.messages import Order, Progress, RunRecord
 from checkrein.bus.orders import Accepted, Inbox, OrderRefused
 from checkrein.supervise import happenings as h
 from checkrein.supervise import proc
+from checkrein.supervise.alarms import Alarms
 from checkrein.supervise.holding import Limits
 from checkrein.supervise.journal import Journal, host_name
 from checkrein.supervise.ladder import Ladder
 from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
-from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit
+from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
 from checkrein.supervise.reports import Reports
 from checkrein.supervise.tree import Tree
 from checkrein.supervise.unit import Unit
@@ -69,8 +68,7 @@ class Supervisor:
         self._finished: dict[Unit, asyncio.Event] = {}
         self.told_exits: dict[int, Exit] = {}
         """How processes ended whose parent is not this one, by pid: told by the front."""
-        self._wakes: list[tuple[int, int, Unit]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms: Alarms[Unit] = Alarms(world, self._ring)
         self._mains: set[int] = set()
         self._looking = Looking(world, self._answered, self._reap)
         self._tasks: asyncio.TaskGroup | None = None
@@ -84,8 +82,7 @@ class Supervisor:
                 yield
             finally:
                 looking.cancel()
-                if self._timer is not None:
-                    self._timer.cancel()
+                self._alarms.close()
                 loop = asyncio.get_running_loop()
                 for unit in self.units.values():
                     if unit.tree.pidfd >= 0:
@@ -303,38 +300,19 @@ class Supervisor:
         self.apply(unit, unit.ladder.step(self.world.monotonic_ns(), happened))
 
     def _set_timer(self, unit: Unit) -> None:
-        """One timer for all units, at the earliest time that any of them asked for."""
+        if unit.ladder.wake_at_ns is not None:
+            self._alarms.set(unit, unit.ladder.wake_at_ns)
+
+    def _ring(self, unit: Unit) -> None:
         wake_at_ns = unit.ladder.wake_at_ns
-        if wake_at_ns is None:
-            return
-        heapq.heappush(self._wakes, (wake_at_ns, id(unit), unit))
-        if self._wakes[0][2] is unit or self._timer is None:
-            self._start_timer()
-
-    def _start_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._wakes:
-            wait_s = max(0.0, (self._wakes[0][0] - self.world.monotonic_ns()) / 1e9)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        now_ns = self.world.monotonic_ns()
-        while self._wakes and self._wakes[0][0] <= now_ns:
-            _, _, unit = heapq.heappop(self._wakes)
-            wake_at_ns = unit.ladder.wake_at_ns
-            if wake_at_ns is not None and wake_at_ns <= now_ns and unit.name in self.units:
-                self.feed(unit, h.Tick())
-        if self._timer is None:
-            self._start_timer()
+        if wake_at_ns is not None and wake_at_ns <= self.world.monotonic_ns():
+            self.feed(unit, h.Tick())
 
     # -- the end of a process ------------------------------------------------------------------
 
     def _main_gone(self, unit: Unit) -> None:
         asyncio.get_running_loop().remove_reader(unit.tree.pidfd)
-        unit.died(_bury(unit.tree.pidfd))
+        unit.died(bury(unit.tree.pidfd))
         self.feed(unit, h.Died())
         if self._tasks is not None:
             self._tasks.create_task(self._see_off(unit))
@@ -422,16 +400,3 @@ class Supervisor:
 
     def _ms(self, at_ns: int) -> float:
         return round((self.world.monotonic_ns() - at_ns) / 1e6, 3)
-
-
-def _bury(pidfd: int) -> Exit:
-    """The exit status of a dead child; unknown when it was somebody else's child."""
-    try:
-        status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except ChildProcessError:
-        return UNKNOWN_EXIT
-    if status is None:
-        return UNKNOWN_EXIT
-    if status.si_code == os.CLD_EXITED:
-        return Exit(code=status.si_status)
-    return Exit(signal=status.si_status, dumped=status.si_code == os.CLD_DUMPED)
