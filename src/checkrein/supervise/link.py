@@ -1,6 +1,6 @@
-"""The supervisor's connection to control: a session, one bus connection, registration, beats, orders
-and receipts. Goes on for ever: whatever breaks is made anew, and what control ordered meanwhile is
-read from the level when it is back.
+"""The supervisor's connection to control: a session, one bus connection, registration, beats,
+orders and receipts. Goes on for ever: whatever breaks is made anew, and what control ordered
+meanwhile is read from the level when it is back.
 """
 
 import asyncio
@@ -156,7 +156,7 @@ class Link:
         self.linked.set()
 
     async def _rest(self) -> None:
-        """Until the session must be renewed: half its life, more agents, or contact lost for long."""
+        """Until the session must be renewed: half its life, more agents, contact lost for long."""
         grant = self.grant
         half_s = 60.0
         if grant is not None and grant.expires_at:
@@ -209,7 +209,7 @@ class Link:
         if entry is not None and entry.value is not None:
             self._supervisor.deliver(entry.value)
 
-    # -- registrations, receipts, beats out ----------------------------------------------------------
+    # -- registrations, receipts, beats out ------------------------------------------------------
 
     async def _send(self) -> None:
         changed = self._supervisor.changed

@@ -1,7 +1,7 @@
 """Ships every recorder below some folders, in a process of its own at a worse priority.
 
-A process and not a thread, for two reasons: orders must never wait for a lock that shipping holds, and
-a thread at a worse priority that holds Python's lock would make the whole supervisor as slow.
+A process and not a thread, for two reasons: orders must never wait for a lock that shipping holds,
+and a thread at a worse priority that holds Python's lock would make the supervisor as slow.
 
 Recorders appear while it works (each process makes one). One whose process has died is shipped to
 its end; one that everything is stored of is deleted by the shipper.
