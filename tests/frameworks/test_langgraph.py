@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from checkrein.sdk.errors import Denied, Halted
-from checkrein.sdk.tool import tool as checkrein_tool
 from langchain_anthropic import ChatAnthropic
 from langchain_anthropic import _client_utils as anthropic_clients
 from langchain_core.tools import StructuredTool
@@ -16,6 +14,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.tool import tool as checkrein_tool
 from checkrein.server.demo.models import ModelServer
 from tests.frameworks import tools
 from tests.recorded import Recorded, ambient

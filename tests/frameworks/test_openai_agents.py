@@ -13,11 +13,11 @@ from agents import (
     Runner,
     function_tool,
 )
-from checkrein.sdk.errors import Halted
-from checkrein.sdk.tool import tool as checkrein_tool
 from openai import AsyncOpenAI
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Halted
+from checkrein.sdk.tool import tool as checkrein_tool
 from checkrein.server.demo.models import ModelServer
 from tests.frameworks import tools
 from tests.recorded import Recorded

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 from anthropic import AsyncAnthropic
-from checkrein.sdk.errors import Halted
-from checkrein.sdk.tool import tool as checkrein_tool
 from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.models.anthropic import AnthropicModel
@@ -17,6 +15,8 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Halted
+from checkrein.sdk.tool import tool as checkrein_tool
 from checkrein.server.demo.models import ModelServer
 from tests.frameworks import tools
 from tests.recorded import Recorded

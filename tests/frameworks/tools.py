@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from checkrein.sdk.errors import Halted
-from checkrein.sdk.rein import Ordered
 
 import checkrein
 from checkrein.events import types as events
 from checkrein.sdk import context
+from checkrein.sdk.errors import Halted
+from checkrein.sdk.rein import Ordered
 from tests.recorded import Recorded
 
 SIX = [
