@@ -101,7 +101,7 @@ def _sync(name: str, data: Path) -> Finding:
     try:
         port = int((folder / "port").read_text())
         server = EmbeddedServer(name, folder, port, Keys(data / "keys"))
-        asyncio.run(asyncio.wait_for(server.check(), 5.0))
+        asyncio.run(server.check())
     except ServerError as error:
         return Finding("bad", what, str(error))
     except (OSError, ValueError, KeysError) as error:

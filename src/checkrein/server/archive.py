@@ -145,7 +145,8 @@ class Archive:
     async def _news_within(self, seconds: float) -> bool:
         self._news.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         return bool(self._waiting)
 
     async def _pause(self, seconds: float) -> None:
@@ -157,7 +158,8 @@ class Archive:
                 return
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._news.wait()
 
     def _next_batch(self) -> list[Message]:
         count = size = 0
@@ -197,7 +199,8 @@ class Archive:
             except (StoreError, BusError, OSError) as error:
                 self._say_trouble(error)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), RETRY_S)
+                    async with asyncio.timeout(RETRY_S):
+                        await self._stop.wait()
                 if self._stop.is_set():
                     return None
                 continue

@@ -210,7 +210,8 @@ class Edge:
                 self._next_due_ns = self.control.due_ns
                 self._nudge.clear()
                 try:
-                    await asyncio.wait_for(self._nudge.wait(), wait_ns / 1e9)
+                    async with asyncio.timeout(wait_ns / 1e9):
+                        await self._nudge.wait()
                 except TimeoutError:
                     pass
                 else:

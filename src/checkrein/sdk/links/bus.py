@@ -227,7 +227,8 @@ class BusLink:
             self._control = None
             for bus in (control, events):
                 with suppress(BusError, TimeoutError):
-                    await asyncio.wait_for(bus.close(), 2.0)
+                    async with asyncio.timeout(2.0):
+                        await bus.close()
 
     async def _granted(self, endpoint: Endpoint, agents: list[str]) -> SessionGrant:
         config = self._client.config
