@@ -71,7 +71,7 @@ def _lasted(line: dict[str, Any]) -> str:
 
 
 def _halt(line: dict[str, Any]) -> str:
-    if line["ended_at"]:
+    if line["ended_at"] or line["can_halt_why"] == "it has ended":
         return ""
     can = "can be halted" if line["can_halt"] else "CANNOT be halted for sure"
     return f"{can} {line['level']}: {line['can_halt_why']}"
