@@ -30,6 +30,7 @@ from checkrein.bus.messages import (
 )
 from checkrein.bus.types import Bus, BusError, Message
 from checkrein.sdk import quiet
+from checkrein.sdk.aside import aside
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
@@ -236,7 +237,7 @@ class BusLink:
             kind="sdk", agents=agents, session=self._session, room=config.room,
             environment=config.environment, host=socket.gethostname(), pid=os.getpid(),
         )  # fmt: skip
-        grant = await asyncio.to_thread(self._ask, endpoint, request)
+        grant = await aside(self._ask, endpoint, request)
         self._pacts.update(grant.pacts)
         return grant
 
