@@ -23,7 +23,7 @@ GROUP_NS = 1_800 * 1_000_000_000
 
 Severity = Literal["low", "medium", "high", "critical"]
 _ORDER: tuple[Severity, ...] = ("low", "medium", "high", "critical")
-_DEATHS = ("process-death", "silence")
+_GRAVE = ("process-death", "silence", "forgery", "false-order")
 
 
 class Member(msgspec.Struct):
@@ -144,7 +144,7 @@ def severity_of(signal: Signal) -> Severity:
         return "critical"
     if signal.level == "warn":
         return "low"
-    return "high" if signal.detector in _DEATHS else "medium"
+    return "high" if signal.detector in _GRAVE else "medium"
 
 
 def shown(case: Case) -> dict[str, object]:
