@@ -6,14 +6,17 @@ and speaks NATS itself.
 
 import asyncio
 import json
+import subprocess
+import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import pytest
+from nacl.signing import SigningKey
 from tests.system import System, eventually, system
 
 from checkrein.bus import nats, subjects
@@ -21,6 +24,7 @@ from checkrein.bus.credentials import Credential, Keys
 from checkrein.bus.messages import (
     CommandState,
     LiveQuery,
+    LiveRun,
     Order,
     OrderRun,
     Progress,
@@ -28,6 +32,7 @@ from checkrein.bus.messages import (
     Registration,
     RunRecord,
     SessionGrant,
+    SignedOrder,
     decode,
     encode,
 )
@@ -186,8 +191,6 @@ async def test_commanding_another_and_replaying_an_order(running: System) -> Non
 
 
 async def of_verb(heard: list[bytes], verb: str) -> bytes:
-    from checkrein.bus.messages import SignedOrder
-
     async with asyncio.timeout(10):
         while True:
             for data in heard:
@@ -228,8 +231,6 @@ async def test_claiming_to_be_a_supervisor(running: System) -> None:
 
         async def confirm(message: Message) -> None:
             heard.append(message.data)
-            from checkrein.bus.messages import SignedOrder
-
             order = decode(decode(message.data, SignedOrder).payload, Order)
             lies = [
                 Progress(
@@ -271,11 +272,6 @@ with checkrein.run(goal="wait for orders") as run:
 @pytest.mark.parametrize("supervised", [True, False])
 async def test_an_order_that_control_did_not_sign(running: System, supervised: bool) -> None:
     """By somebody who has broken into the bus itself: the holder refuses, and says so."""
-    import subprocess
-    import sys
-
-    from nacl.signing import SigningKey
-
     name = f"target-{supervised}".lower()
     program = [sys.executable, "-c", FORGED_ORDER_AGENT, name]
     if supervised:
@@ -310,8 +306,6 @@ async def test_an_order_that_control_did_not_sign(running: System, supervised: b
 
 
 async def session_of(bus: nats.NatsBus, run_id: str) -> str:
-    from checkrein.bus.messages import LiveRun
-
     async with asyncio.timeout(15):
         while True:
             asked = encode(LiveQuery(ids=[run_id]))
