@@ -314,7 +314,7 @@ class Liveness:
             record = next(reversed(held.runs.values())).record
         if record is None and known is not None:
             record = stand_in(known)
-        if record is not None and what[2]:
+        if record is not None and known is not None and what[2]:
             book.tell(records.refusal_event(record, epoch, now, *what, why))
 
     def _tell_incident(self, run: Run, what: str, why: str) -> None:
