@@ -67,6 +67,13 @@ def local_data(data: Path) -> Iterator[Finding]:
         folder = data / "bus" / name
         if folder.is_dir():
             yield _sync(name, data)
+            yield Finding("ok", f"{name} log", "followed: what this bus refuses is reported")
+        else:
+            yield Finding(
+                "note", f"{name} log",
+                "the server is not ours, so its log is not followed: a forged subject is refused "
+                "there all the same, but no incident tells of it",
+            )  # fmt: skip
 
 
 def _token(data: Path) -> Finding:

@@ -24,8 +24,15 @@ from checkrein.bus.messages import Stored, encode
 from checkrein.bus.types import BusError, Consumer, Message
 from checkrein.events.envelope import Envelope, pack
 from checkrein.server.archive_answers import Questions
-from checkrein.server.archive_intake import RECORDER, DeadLetter, Intake, Taken
+from checkrein.server.archive_intake import (
+    RECORDER,
+    DeadLetter,
+    Intake,
+    Taken,
+    forgeries,
+)
 from checkrein.server.context import RoleContext
+from checkrein.server.said import message_of
 from checkrein.store import RowRefused, Store, StoreError, StoreFull, open_store
 from checkrein.store.types import Row
 
@@ -253,6 +260,8 @@ class Archive:
                 "archive: refused %s of message %d on %s: %s",
                 letter.place, letter.position, letter.subject, letter.reason,
             )  # fmt: skip
+        for event in forgeries(letters, self._context.world.now_ns()):
+            await self._bus.append(*message_of(event))
 
     async def _acknowledge(
         self, consumer: Consumer, messages: Sequence[Message], taken: Taken

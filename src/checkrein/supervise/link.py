@@ -61,6 +61,7 @@ class Link:
         self._ended_beats: dict[str, int] = {}
         self._lost_at_ns: int | None = None
         self.grant: SessionGrant | None = None
+        self._renew = False
         self.settled = asyncio.Event()
         """Set once there is a connection, or the first try has failed."""
         self.linked = asyncio.Event()
@@ -126,7 +127,7 @@ class Link:
             and before.control_key == grant.control_key
             and self._bus is not None
         )
-        self.grant, self._agents = grant, set(agents)
+        self.grant, self._agents, self._renew = grant, set(agents), False
         for agent, text in grant.pacts.items():
             if text:
                 supervisor.pacts.setdefault(agent, text)
@@ -167,7 +168,7 @@ class Link:
                 async with asyncio.timeout(1.0):
                     await self._again.wait()
             self._again.clear()
-            if not self._supervisor.needs <= self._agents:
+            if self._renew or not self._supervisor.needs <= self._agents:
                 return
             lost = self._lost_at_ns
             if lost is not None and self._world.monotonic_ns() - lost > LOST_S_MAX * 1e9:
@@ -260,6 +261,8 @@ class Link:
                     del waiting[record.run_id]
             if answer is None or answer.error:
                 _log.warning("runs not registered: %s", answer.error if answer else "no answer")
+                self._renew = True  # control may have lost what it knew of the session
+                self._again.set()
                 return
             for signed in answer.orders:
                 self._supervisor.deliver(signed)

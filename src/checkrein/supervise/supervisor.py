@@ -166,6 +166,8 @@ class Supervisor:
         except OrderRefused as error:
             self.orders_refused += 1
             _log.warning("%s", error)
+            why = f"{error.why}: {error.detail}"
+            self._report(h.Report(error.command_id, "", 0, "refused", 0.0, detail=why))
             return
         order = accepted.order
         if order.verb == "probe":

@@ -375,6 +375,8 @@ class BusLink:
         except OrderRefused as error:
             quiet.refused_orders[error.why] += 1
             quiet.warn_once(f"order {error.why}", "checkrein: %s", error)
+            refused = Ordered(command_id=error.command_id, verb="", epoch=0)
+            self._report(refused, "", "refused", f"{error.why}: {error.detail}")
             return
         order = accepted.order
         self._arrived.setdefault(order.command_id, self._world.monotonic_ns())
