@@ -220,6 +220,28 @@ async def test_an_envelope_that_names_another(running: System) -> None:
         assert shown.returncode == 2, "nothing of it is in the history"
 
 
+async def test_speaking_as_one_of_our_roles(running: System) -> None:
+    """A receipt about itself, say: refused on the agent's subject by the archive, and on the role's
+    by the bus."""
+    async with agent(running, "actor") as actor:
+        fields = {
+            "recorder": "role:control", "seq": 1, "ts": REAL.now_ns(), "environment": "test",
+            "room": "lab", "agent": "actor", "run_id": REAL.uuid7(), "task_id": TASK, "step": 0,
+            "type": "receipt", "command_id": "c", "verb": "halt", "confirmed": "supervisor",
+        }  # fmt: skip
+        raw, partition = as_raw(fields), partition_of(TASK)
+        envelope = Envelope(
+            "role:control", "actor", partition, 0, advance(CHAIN_START, raw), [1], [raw]
+        )
+        await actor.events.append(subjects.events("actor", partition), pack(envelope))
+        await incident(running, "actor", "recorder 'role:control' may not speak on")
+        role_subject = subjects.events("actor", partition, "role:control")
+        with pytest.raises(BusError):
+            await actor.events.append(role_subject, pack(envelope), timeout_s=0.5)
+        await incident(running, "actor", ".role")
+        assert running.run("show", str(fields["run_id"]), "--json").returncode == 2
+
+
 async def test_claiming_to_be_a_supervisor(running: System) -> None:
     async with agent(running, "pretender") as pretender:
         claimed = run_record(pretender, "pretender", "supervisor")

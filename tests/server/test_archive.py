@@ -75,7 +75,7 @@ class Running:
         await asyncio.wait_for(self._task, 10)
 
     async def send(self, envelope: Envelope, agent: str = "") -> None:
-        subject = subjects.events(agent or envelope.agent, envelope.partition)
+        subject = subjects.events(agent or envelope.agent, envelope.partition, envelope.recorder)
         await self.other.append(subject, pack(envelope), lane_message_id(envelope))
 
     async def ask(self, name: str, **parameters: Any) -> Answer:

@@ -66,7 +66,7 @@ class House:
         agent, partition = flat[0].agent, partition_of(flat[0].task_id)
         seqs = [event.seq for event in flat]
         envelope = Envelope(recorder, agent, partition, prev, chain, seqs, raws)
-        await self.bus.append(subjects.events(agent, partition), pack(envelope))
+        await self.bus.append(subjects.events(agent, partition, envelope.recorder), pack(envelope))
 
     def told(self, kind: type[Any]) -> list[Any]:
         """What watch has put into the stream."""

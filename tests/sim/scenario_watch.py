@@ -126,7 +126,7 @@ class Story:
             return
         index = 1 if len(self.coming) > 1 and self.random.random() < 0.1 else 0
         envelope = self.coming.pop(index)
-        subject = subjects.events(envelope.agent, envelope.partition)
+        subject = subjects.events(envelope.agent, envelope.partition, envelope.recorder)
         self.stream.append(subject, pack(envelope), lane_message_id(envelope))
         if self.random.random() < 0.1:
             self.stream.append(subject, pack(envelope), f"again-{len(self.stream.messages)}")
@@ -173,7 +173,7 @@ class Story:
     def _without_faults(self) -> set[str]:
         watcher = Watcher(Engine(detectors(), lambda agent: PACT))
         for envelope in envelopes(self._runs, Random(0)):
-            subject = subjects.events(envelope.agent, envelope.partition)
+            subject = subjects.events(envelope.agent, envelope.partition, envelope.recorder)
             watcher.take(Message(subject, pack(envelope), position=1), START_NS)
         return {key for key, outgoing in watcher.outbox.items() if "/" not in key and outgoing.seq}
 

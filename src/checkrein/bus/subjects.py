@@ -2,6 +2,7 @@
 
 Events bus
     ev.<agent>.<partition>          stream EVENTS     envelopes, published by the agent's shipper
+    ev.<agent>.<partition>.role     stream EVENTS     the same from our own roles, about an agent
     dead.<agent>                    stream DEAD       what was refused, with place and reason
     stored.<agent>.<recorder>       plain             archive -> shipper: `Stored`
     stored.ask.<agent>.<recorder>   request           shipper -> archive: what is stored?
@@ -61,8 +62,21 @@ def name_of(text: str) -> str:
     return raw.decode("utf-8", "surrogatepass")
 
 
-def events(agent: str, partition: int) -> str:
-    return f"ev.{token(agent)}.{partition:02d}"
+ROLE = "role:"
+"""How the recorders of our own roles begin."""
+
+
+def events(agent: str, partition: int, recorder: str = "") -> str:
+    """Where a recorder's events go. An agent may publish `ev.<agent>.*`, which does not hold the
+    subjects of our own roles: they have one token more."""
+    subject = f"ev.{token(agent)}.{partition:02d}"
+    return subject + ".role" if recorder.startswith(ROLE) else subject
+
+
+def may_say(subject: str, recorder: str) -> bool:
+    """Whether a recorder is to be believed on a subject: a role's only where no agent may publish,
+    so that no agent can write signals, receipts or losses about itself."""
+    return recorder.startswith(ROLE) == subject.endswith(".role")
 
 
 def agent_of(subject: str) -> str:

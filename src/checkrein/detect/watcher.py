@@ -95,7 +95,8 @@ class Watcher:
         except EnvelopeError:
             self.refused_count += 1
             return
-        if subjects.agent_of(message.subject) != envelope.agent:
+        believed = subjects.may_say(message.subject, envelope.recorder)
+        if not believed or subjects.agent_of(message.subject) != envelope.agent:
             self.refused_count += 1
             return
         for ready in self.lanes.take(envelope, now_ns):
@@ -227,7 +228,7 @@ def envelope_of(outgoing: Outgoing) -> tuple[str, bytes, str]:
         RECORDER, outgoing.agent, outgoing.partition, 0, chain,
         [outgoing.seq], [msgspec.Raw(outgoing.event)],
     )  # fmt: skip
-    subject = subjects.events(outgoing.agent, outgoing.partition)
+    subject = subjects.events(outgoing.agent, outgoing.partition, RECORDER)
     return subject, pack(envelope), f"{RECORDER}/{outgoing.seq}"
 
 

@@ -285,7 +285,9 @@ class Archive:
         event = msgspec.Raw(msgspec.msgpack.encode(row.fields))
         envelope = Envelope(RECORDER, agent, row.partition, 0, b"", [seq], [event])
         await self._bus.append(
-            subjects.events(agent, row.partition), pack(envelope), f"{RECORDER}/{agent}/{seq}"
+            subjects.events(agent, row.partition, RECORDER),
+            pack(envelope),
+            f"{RECORDER}/{agent}/{seq}",
         )
 
     def _confirm(self, taken: Taken) -> dict[tuple[str, str], dict[int, int]]:
@@ -373,7 +375,7 @@ def _name(row: Row) -> tuple[str, str, int]:
 def _letter(refused: RowRefused, row: Row) -> DeadLetter:
     data = msgspec.msgpack.encode({k: repr(v) for k, v in row.fields.items()})
     return DeadLetter(
-        subject=subjects.events(refused.agent, row.partition), position=0,
+        subject=subjects.events(refused.agent, row.partition, refused.recorder), position=0,
         place=f"event {refused.seq} of {refused.recorder}", reason=refused.why,
         agent=refused.agent, recorder=refused.recorder, seq=refused.seq,
         data=data[:200_000], bytes=len(data),

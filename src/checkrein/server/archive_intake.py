@@ -272,10 +272,13 @@ def _open(message: Message, taken: Taken) -> Envelope | None:
     except EnvelopeError as error:
         taken.dead.append(_dead(message, agent, "envelope", str(error)))
         return None
+    believed = subjects.may_say(message.subject, envelope.recorder)
     why = _objection_to_envelope(envelope, agent)
+    if not believed:
+        why = f"recorder {envelope.recorder!r} may not speak on {message.subject}"
     if why:
         letter = _dead(message, agent, "envelope", why, envelope.recorder)
-        forged = envelope.agent != agent
+        forged = envelope.agent != agent or not believed
         taken.dead.append(msgspec.structs.replace(letter, forged=forged))
         return None
     return envelope

@@ -172,7 +172,7 @@ class Teller:
             await self._news.wait()
 
     async def _append(self, envelope: Envelope) -> None:
-        subject = subjects.events(envelope.agent, envelope.partition)
+        subject = subjects.events(envelope.agent, envelope.partition, envelope.recorder)
         await self._bus.append(subject, pack(envelope), message_id=lane_message_id(envelope))
 
     def _envelopes(self) -> list[Envelope]:

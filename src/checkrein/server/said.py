@@ -10,5 +10,5 @@ def message_of(event: Base) -> tuple[str, bytes, str]:
     """For `Bus.append`. The event's `recorder` begins with `role:`, and its number follows from
     what it says, so that saying it again changes nothing."""
     envelope = alone(event.recorder, event.agent, event.task_id, event.seq, codec.encode(event))
-    subject = subjects.events(event.agent, envelope.partition)
+    subject = subjects.events(event.agent, envelope.partition, event.recorder)
     return subject, pack(envelope), lane_message_id(envelope)

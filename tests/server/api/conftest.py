@@ -236,7 +236,7 @@ class Stand:
             [e["seq"] for e in events], raws,
         )  # fmt: skip
         self.chains[lane] = (events[-1]["seq"], chain)
-        subject = subjects.events(agent or first["agent"], partition)
+        subject = subjects.events(agent or first["agent"], partition, first["recorder"])
         return await self.bus.append(subject, pack(envelope))
 
     async def store(self, *events: dict[str, Any]) -> None:

@@ -68,6 +68,8 @@ class Follower:
         except (EnvelopeError, ValueError, IndexError):
             self._metrics.count("checkrein_api_messages_unreadable_total")
             return []
+        if not subjects.may_say(message.subject, envelope.recorder):
+            return []  # forged: archive refuses it and says so
         return self._tail.take(message.position, agent, envelope)
 
     def _end_of_backlog(self, end: int) -> None:
@@ -117,7 +119,9 @@ class Follower:
                 expected = message.position + 1
                 with contextlib.suppress(EnvelopeError, ValueError, IndexError):
                     agent = subjects.agent_of(message.subject)
-                    await watcher.give(scratch.take(message.position, agent, unpack(message.data)))
+                    envelope = unpack(message.data)
+                    if subjects.may_say(message.subject, envelope.recorder):
+                        await watcher.give(scratch.take(message.position, agent, envelope))
                 watcher.past(message.position)
                 if watcher.closed:
                     return
