@@ -97,6 +97,18 @@ async def test_what_a_consumer_does_not_acknowledge_comes_again(bus: Bus) -> Non
     await consumer.close()
 
 
+async def test_what_is_held_does_not_come_again_yet(bus: Bus) -> None:
+    await bus.stream(EVENTS)
+    await bus.append("ev.bot.00", b"slow work")
+    consumer = await bus.consumer("EVENTS", "archive", ack_wait_s=1.0)
+    messages = await consumer.fetch(1, 2)
+    for _ in range(5):
+        await consumer.hold(messages)
+        assert await consumer.fetch(1, 0.4) == []
+    assert [again.deliveries for again in await consumer.fetch(1, 5)] == [2]
+    await consumer.close()
+
+
 async def test_a_consumer_goes_on_where_it_was(bus: Bus) -> None:
     await bus.stream(EVENTS)
     await bus.append("ev.bot.00", b"a")

@@ -223,6 +223,12 @@ class _MemoryConsumer:
             self._state.waiting.pop(message.position, None)
             self._state.deliveries.pop(message.position, None)
 
+    async def hold(self, messages: Sequence[Message]) -> None:
+        self._bus.check_up()
+        for message in messages:
+            if message.position in self._state.waiting:
+                self._state.waiting[message.position] = self._bus.now_s()
+
     async def later(self, messages: Sequence[Message], delay_s: float) -> None:
         for message in messages:
             if self._state.waiting.pop(message.position, None) is not None:

@@ -58,6 +58,10 @@ class _Pull:
                 async with asyncio.timeout(min(left, _PULL_EXPIRES_S / 2)):
                     await self._news.wait()
 
+    def replies(self) -> list[str]:
+        """Where to answer for what has arrived and was not taken yet."""
+        return [msg.reply for msg in self._ready]
+
     async def close(self) -> None:
         self._bus.off_connection(self._on_connection)
         with suppress(nats.errors.Error):
@@ -117,6 +121,10 @@ class NatsConsumer:
     async def ack(self, messages: Sequence[Message]) -> None:
         for message in messages:
             await self._bus.publish(message.reply, b"+ACK")
+
+    async def hold(self, messages: Sequence[Message]) -> None:
+        for reply in [*(message.reply for message in messages), *self._pull.replies()]:
+            await self._bus.publish(reply, b"+WPI")
 
     async def later(self, messages: Sequence[Message], delay_s: float) -> None:
         body = b"-NAK " + json.dumps({"delay": round(delay_s * 1e9)}).encode()

@@ -73,6 +73,10 @@ class Consumer(Protocol):
     async def ack(self, messages: Sequence[Message]) -> None:
         """These are done with. A lost acknowledgement means they come again."""
 
+    async def hold(self, messages: Sequence[Message]) -> None:
+        """Still at work on these: they do not come again for another `ack_wait_s` from now. So with
+        what was fetched ahead and not given out yet."""
+
     async def later(self, messages: Sequence[Message], delay_s: float) -> None:
         """Not now: deliver these again after `delay_s`."""
 

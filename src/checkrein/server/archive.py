@@ -85,6 +85,7 @@ class Archive:
         self._intake = Intake(self._marks, context.world.now_ns, context.world.monotonic_ns)
         self._gaps_file = context.data / context.role / "gaps.msgpack"
         self._waiting: list[Message] = []
+        self._writing_now: list[Message] = []
         self._waiting_bytes = 0
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -109,11 +110,13 @@ class Archive:
                 stack.push_async_callback(listening.close)
             self._context.ready()
             collecting = group.create_task(self._collect(consumer))
+            holding = group.create_task(self._hold(consumer))
             keeping = group.create_task(self._keep(consumer))
             await self._stop.wait()
             self._news.set()
             await keeping
             collecting.cancel()
+            holding.cancel()
             with contextlib.suppress(BusError):
                 await consumer.later(self._waiting, 0)
 
@@ -135,6 +138,14 @@ class Archive:
             self._waiting_bytes += sum(len(message.data) for message in messages)
             if messages:
                 self._news.set()
+
+    async def _hold(self, consumer: Consumer) -> None:
+        """Tells the bus that what waits here is being worked on: after a burst it may wait longer
+        than the bus would before it sends everything again, which would make the wait longer."""
+        while True:
+            await self._context.world.sleep(ACK_WAIT_S / 3)
+            with contextlib.suppress(BusError):
+                await consumer.hold([*self._writing_now, *self._waiting])
 
     async def _keep(self, consumer: Consumer) -> None:
         """Writes what has been collected, batch by batch, until told to stop."""
@@ -176,6 +187,7 @@ class Archive:
             count += 1
             size += len(message.data)
         batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._writing_now = batch
         self._waiting_bytes -= size
         self._room.set()
         return batch
