@@ -326,3 +326,9 @@ def test_commands_are_shown_newest_first_and_in_pages(rig: Rig, held: Holder) ->
     assert [state.command_id for state in rig.control.commands(LiveQuery())] == ids[::-1]
     page = rig.control.commands(LiveQuery(after=ids[3], limit=2))
     assert [state.command_id for state in page] == [ids[2], ids[1]]
+
+
+def test_what_was_obeyed_is_shown_before_the_next_beat(rig: Rig, held: Holder) -> None:
+    for verb, status in (("pause", "paused"), ("resume", "running"), ("halt", "halted")):
+        rig.command(verb, "run:r1")
+        assert rig.live("r1").status == status

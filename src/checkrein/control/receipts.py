@@ -10,6 +10,7 @@ from checkrein.control.registry import Run
 from checkrein.control.types import Save
 
 ORPHAN_MS_MAX = 3_600_000.0
+_OBEYED = {"pause": "paused", "resume": "running", "halt": "halted"}
 
 
 class Receipts:
@@ -45,6 +46,7 @@ class Receipts:
             if word.confirmed and not line.confirmed:
                 line.confirmed = word.confirmed
                 line.note = ""
+            self._show(line, run)
         if word.note and not line.confirmed:
             line.note = word.note
         if word.outcome and line.open:
@@ -53,6 +55,13 @@ class Receipts:
             line.final_told = True
             self._book.backlog.append((line, FINAL))
         self._book.touch(line.command)
+
+    def _show(self, line: Line, run: Run) -> None:
+        """What was obeyed is shown at once, and not only with the holder's next beat."""
+        status = _OBEYED.get(line.command.verb)
+        if status and line is run.state_line and not run.ended and run.status != status:
+            run.status = status
+            self._book.changed(run)
 
     def _mirror(self, leader: Line, follower: Line) -> None:
         """A command that asked for what was ordered already shows how that goes, by its own clock:
