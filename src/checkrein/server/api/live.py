@@ -76,7 +76,7 @@ def merged(rows: list[dict[str, Any]], unstored: Iterable[Seen]) -> list[dict[st
     """The store's events, which come with their `position`, and those it lacks, each once, in the
     store's own order: by time, a recorder's always by their numbers."""
     known: set[Key] = {key_of(row) for row in rows}
-    fresh = [(_order(seen), seen.fields) for seen in unstored if seen.key not in known]
+    fresh = [(order_of(seen), seen.fields) for seen in unstored if seen.key not in known]
     if not fresh:
         return rows
     fresh.sort(key=itemgetter(0))
@@ -86,5 +86,6 @@ def merged(rows: list[dict[str, Any]], unstored: Iterable[Seen]) -> list[dict[st
     return [fields for _, fields in merge(stored, fresh, key=itemgetter(0))]
 
 
-def _order(seen: Seen) -> tuple[int, str, int, str]:
+def order_of(seen: Seen) -> tuple[int, str, int, str]:
+    """Where the store puts an event, as `parse_position` tells of a stored one."""
     return (seen.at, seen.head.recorder, seen.head.seq, seen.head.agent)
