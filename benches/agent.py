@@ -5,9 +5,9 @@
     python -m benches.agent burst SECONDS CALLS_A_SECOND TIMES
 
 `steady` makes tool calls of six events; `wander` asks for a tool outside its pact, once a run;
-`burst` is steady, and makes TIMES as many calls for 200 ms of every two seconds. Each prints the id
-of a run as it begins, and as its last line {"calls", "runs"}. They begin when a line comes on
-standard input.
+`burst` is steady, and makes TIMES as many calls for 200 ms of every two seconds, as all others that
+burst do at the same moment. Each prints the id of a run as it begins, and as its last line {"calls",
+"runs"}. They begin when a line comes on standard input.
 """
 
 import json
@@ -56,7 +56,7 @@ def steady(seconds: float, rate: float, calls_a_run: int, times: float = 1.0) ->
             say(run.run_id)
             for _ in run.steps():
                 elapsed = (REAL.monotonic_ns() - began) / 1e9
-                bursting = times > 1.0 and elapsed % BURST_EVERY_S > BURST_EVERY_S - BURST_S
+                bursting = times > 1.0 and REAL.now_ns() / 1e9 % BURST_EVERY_S < BURST_S
                 pace.wait(rate * times if bursting else rate)
                 calls += 1
                 look(calls)

@@ -33,7 +33,7 @@ def run() -> list[Row]:
             note="as `up` says it",
         ),
         Row(
-            name="start to ready again after a clean stop", measured=again_s, target=5.0, unit="s",
+            name="start to ready, the same folder again", measured=again_s, target=5.0, unit="s",
             note="from the command to /healthz answering 200",
         ),
         Row(

@@ -1,6 +1,6 @@
 """How soon is an event visible to an operator, at 1,000 events a second?
 
-A real agent under `checkrein run` makes 167 tool calls a second; another begins a small run four
+A real agent under `checkrein run` makes 167 tool calls a second; another begins a small run eight
 times a second, and each of these runs is asked for, as `show` does it, until its last tool event is
 there. The clock starts when the agent's thread records the event and is the same for both.
 """
@@ -13,6 +13,7 @@ from benches.harness import Row
 from benches.whole import (
     Screen,
     ended,
+    go,
     operator,
     percentile,
     round_trips,
@@ -30,7 +31,7 @@ QUESTION = "How soon is an event visible by `show`, the API and the live stream,
 
 SECONDS = 20.0
 CALLS_A_SECOND = 1_000 / 6
-PROBES_A_SECOND = 4.0
+PROBES_A_SECOND = 8.0
 POLL_S = 0.005
 
 
@@ -79,8 +80,7 @@ def _row(
 
 def _begin(running: System, agent: Any, name: str) -> None:
     """Lets the agent begin; returns when its first run is known."""
-    agent.stdin.write("go\n")
-    agent.stdin.flush()
+    go(agent)
     client = operator(running)
     wait_for(lambda: client.get("/api/v1/runs", agent=name), f"a run of {name}", pause_s=0.05)
     client.close()
@@ -88,8 +88,7 @@ def _begin(running: System, agent: Any, name: str) -> None:
 
 def _polled(running: System, probe: Any) -> tuple[list[float], list[float]]:
     """Milliseconds from each probe run's last tool event to its being shown, and of each GET."""
-    probe.stdin.write("go\n")
-    probe.stdin.flush()
+    go(probe)
     client = operator(running)
     found: list[float] = []
     rounds: list[float] = []

@@ -105,6 +105,13 @@ def start_agent(
     )  # fmt: skip
 
 
+def go(agent: "subprocess.Popen[str]") -> None:
+    """Lets an agent begin."""
+    assert agent.stdin is not None
+    agent.stdin.write("go\n")
+    agent.stdin.flush()
+
+
 def ended(agent: "subprocess.Popen[str]", seconds: float = WAIT_S) -> dict[str, Any]:
     """What the agent printed last, once it has ended well."""
     said, _ = agent.communicate(timeout=seconds)
