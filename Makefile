@@ -4,6 +4,8 @@ STAMP  := .venv/.installed
 SHELL  := /bin/bash
 SEEDS  ?= 2000
 
+export NO_MKDOCS_2_WARNING := 1
+
 .PHONY: help install demo test check fmt sim web docs bench lock clean
 
 help: ## what each word does

@@ -76,9 +76,7 @@ async def measure(agents: int, busy: int) -> tuple[float, float, str]:
             EmbeddedServer(bus, data / "bus" / bus, _free_port(), keys)
             for bus in ("events", "control")
         ]
-        started = [
-            subprocess.Popen(server.command(), stderr=subprocess.DEVNULL) for server in servers
-        ]
+        started = [_start(server.command()) for server in servers]
         (data / "bus/events/port").write_text(str(servers[0].port))
         children: list[subprocess.Popen[bytes]] = []
         try:
@@ -89,7 +87,7 @@ async def measure(agents: int, busy: int) -> tuple[float, float, str]:
             await issuer.open()
             command = [sys.executable, "-m", "benches.bench_halt", str(data), str(servers[1].port),
                        str(agents), str(ROUNDS[agents]), str(busy)]  # fmt: skip
-            supervisor = subprocess.Popen(command, stdout=subprocess.PIPE)
+            supervisor = _start(command, output=subprocess.PIPE)
             children.append(supervisor)
             waits: list[float] = []
             for _ in range(ROUNDS[agents]):
@@ -264,6 +262,11 @@ def _fork_agent(busy: bool) -> int:
     with suppress(OSError):
         os.setpgid(pid, pid)
     return pid
+
+
+def _start(command: list[str], output: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+    errors = None if output == subprocess.PIPE else subprocess.DEVNULL
+    return subprocess.Popen(command, stdout=output, stderr=errors)
 
 
 def _load(data: Path) -> "subprocess.Popen[bytes]":

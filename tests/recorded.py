@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from checkrein.sdk.config import Config
-from checkrein.sdk.links.types import NoLink
-from checkrein.sdk.run import RunInfo
 
 from checkrein.events.types import Base
 from checkrein.sdk import client, instruments
+from checkrein.sdk.config import Config
+from checkrein.sdk.links.types import NoLink
+from checkrein.sdk.run import RunInfo
 
 _PLACE = {"recorder": "test", "ts": 1, "environment": "test", "room": "test"}
 

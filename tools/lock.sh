@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 .venv/bin/python -m pip install --quiet uv
 .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --no-annotate \
-  --python-version 3.11 --extra server --group frameworks --group check \
+  --python-version 3.11 --extra server --extra demo --group check \
   pyproject.toml -o requirements.lock

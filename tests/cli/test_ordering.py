@@ -52,6 +52,19 @@ async def test_what_nobody_has_seen_is_not_called_stopped(
     assert stand.control.commands[0].target == f"run:{RUN}"
 
 
+def test_a_pause_that_the_agent_obeyed_is_not_called_unconfirmed() -> None:
+    run = {
+        "run_id": RUN, "agent": "a", "delivered_ms": 1.0, "obeyed_ms": 2.0, "how": [],
+        "confirmed": "", "note": "", "outcome": "obeyed",
+    }  # fmt: skip
+    texts = {
+        verb: "".join(cell.text for cell in order._receipt(run, RUN[:13], verb))
+        for verb in ("pause", "halt")
+    }
+    assert "as the agent says" in texts["pause"]
+    assert "not confirmed yet" in texts["halt"]
+
+
 async def test_a_receipt_that_comes_late_is_waited_for(stand: Stand, checkrein: Run) -> None:
     stand.control.live = [live_run(RUN)]
     stand.control.confirmed = ""

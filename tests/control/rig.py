@@ -16,6 +16,7 @@ from checkrein.bus.messages import (
     Registered,
     Registration,
     RunRecord,
+    SessionRecord,
     decode,
     encode,
     progress_of,
@@ -109,6 +110,13 @@ class Holder:
         self.dead = False
         self._registered = False
         rig.holders[session] = self
+        rig.sessions[session] = SessionRecord(
+            session=session,
+            kind=kind,
+            agents=["bot"],
+            user="",
+            expires_at=0,  # type: ignore[arg-type]
+        )
         self.world.call_later(0.0, self._beat)
         self.world.call_later(0.1, self._act)
 
@@ -117,6 +125,8 @@ class Holder:
             run_id=run_id, task_id=task, agent=agent, room=room, environment="test",
             session=self.session, holder=self.kind, started_at=self.world.now_ns(),  # type: ignore[arg-type]
         )  # fmt: skip
+        if agent not in self.rig.sessions[self.session].agents:
+            self.rig.sessions[self.session].agents.append(agent)
         acting = self.runs[run_id] = Acting(record)
         self.register()
         return acting
@@ -257,6 +267,7 @@ class Rig:
         self.net = Net(self.world, faults or Faults())
         self.limits = limits or Limits()
         self.holders: dict[str, Holder] = {}
+        self.sessions: dict[str, SessionRecord] = {}
         self.disk: dict[str, dict[str, bytes]] = {"level": {}, "run": {}, "command": {}}
         self.disk_up = True
         self.generation = 0
@@ -275,7 +286,9 @@ class Rig:
     def boot(self) -> None:
         self.generation += 1
         self._life += 1
-        self.control = Control(SIGNER, self.world, self.generation, self.limits, self.clock)
+        self.control = Control(
+            SIGNER, self.world, self.generation, self.sessions, self.limits, self.clock
+        )
         self.clock = self.control.clock_wanted
         self.world.call_later(5.0, self._record_clock)
         disk = self.disk

@@ -3,10 +3,19 @@
 import pytest
 from tests.control.rig import TASK, Holder, Rig
 
-from checkrein.bus.messages import Beat, BeatRun, Progress, Registered, Registration, decode
+from checkrein.bus.messages import (
+    Beat,
+    BeatRun,
+    LiveQuery,
+    Progress,
+    Registered,
+    Registration,
+    RunRecord,
+    decode,
+)
 from checkrein.control.registry import matches
 from checkrein.control.types import Beating, Limits, Misread, Registering, Reporting
-from checkrein.events.types import Incident, RunEnd, Status
+from checkrein.events.types import RunEnd, ScopeDecision, Status
 
 
 @pytest.fixture
@@ -122,6 +131,7 @@ def test_a_control_that_was_frozen_calls_nobody_lost(rig: Rig, held: Holder) -> 
 def test_speaking_for_another_is_refused_counted_and_reported(rig: Rig, held: Holder) -> None:
     assert rig.control is not None
     thief = Holder(rig, "s2")
+    rig.sessions["s2"].agents[:] = ["thief"]
     rig.run_for(0.1)
     held.stubborn = True
     halt = rig.ask("halt", "run:r1", wait_ms=100)
@@ -155,10 +165,96 @@ def test_speaking_for_another_is_refused_counted_and_reported(rig: Rig, held: Ho
     reported = [audit for audit in rig.audit.values() if audit.kind == "forged"]
     assert len(reported) == 9
     assert {audit.record["session"] for audit in reported} == {"s2"}
-    assert any(
-        isinstance(event, Incident) and event.agent == "bot" for event in told(rig, Incident)
-    )
+    refusals = [event for event in told(rig, ScopeDecision) if isinstance(event, ScopeDecision)]
+    assert len(refusals) == 8, "the bytes that said nothing are only in the audit record"
+    assert {(event.agent, event.rule, event.guard) for event in refusals} == {
+        ("thief", "forgery", "control")
+    }
+    assert {event.action["name"] for event in refusals} == {
+        "report", "beat", "register", "register bot"
+    }  # fmt: skip
+    assert not any(event.run_id == "r1" for event in refusals), "it is not the victim's doing"
     assert not thief.runs
+
+
+def test_a_session_registers_runs_of_its_own_agents_as_what_it_is(rig: Rig) -> None:
+    Holder(rig, "s1", "sdk")
+    own = _record("s1", "r1", "bot", "sdk")
+    for record, why in (
+        (own, ""),
+        (_record("s1", "r2", "other", "sdk"), "which is not one of session s1"),
+        (_record("s1", "r3", "bot", "supervisor"), "session s1 is a sdk"),
+    ):
+        answers: list[bytes] = []
+        given = Registration(session="s1", runs=[record])
+        rig.give(Registering("s1", given, answers.append))
+        rig.run_for(0.1)
+        error = decode(answers[0], Registered).error
+        assert why in error
+        assert bool(error) == bool(why)
+    assert rig.control is not None
+    assert [run.record.run_id for run in rig.control.runs(LiveQuery())] == ["r1"]
+    assert [run.record.run_id for run in rig.control.runs(LiveQuery(session="s1"))] == ["r1"]
+    assert rig.control.runs(LiveQuery(session="s2")) == []
+    told_of = [event for event in rig.events.values() if isinstance(event, ScopeDecision)]
+    assert [(event.run_id, event.action["name"]) for event in told_of] == [
+        ("r1", "register other"), ("r1", "register bot"),
+    ]  # fmt: skip
+
+
+def test_a_session_that_is_not_known_registers_nothing(rig: Rig) -> None:
+    answers: list[bytes] = []
+    given = Registration(session="s9", runs=[_record("s9", "r1", "bot", "sdk")])
+    rig.give(Registering("s9", given, answers.append))
+    rig.run_for(0.1)
+    assert "not known here" in decode(answers[0], Registered).error
+    assert rig.control is not None
+    assert rig.control.runs(LiveQuery()) == []
+    assert [audit.kind for audit in rig.audit.values()] == ["forged"]
+    assert told(rig, ScopeDecision) == [], "nobody can be named"
+
+
+def test_the_word_of_an_sdk_confirms_nothing(rig: Rig) -> None:
+    holder = Holder(rig, "s1", "sdk")
+    holder.start("r1")
+    rig.run_for(0.5)
+    holder.stubborn = True
+    halt = rig.ask("halt", "run:r1", wait_ms=100)
+    rig.run_for(0.2)
+    for by, confirmed in (("supervisor", True), ("sdk", True), ("gateway", False)):
+        rig.give(Reporting("s1", [Progress(
+            command_id=halt[0].command_id, session="s1", run_id="r1",
+            epoch=halt[0].runs[0].epoch, stage="freeze", ms=1, at=0, by=by, confirmed=confirmed,
+        )]))  # fmt: skip
+    rig.run_for(0.1)
+    line = rig.state(halt[0].command_id).runs[0]
+    assert (line.confirmed, line.outcome, line.how) == ("", "", {})
+    refusals = [event for event in rig.events.values() if isinstance(event, ScopeDecision)]
+    assert [event.action["name"] for event in refusals] == ["report"] * 3
+    assert {event.run_id for event in refusals} == {"r1"}
+
+
+def test_an_order_that_a_holder_refused_is_reported(rig: Rig, held: Holder) -> None:
+    said = {
+        "command_id": "c1", "session": "s1", "epoch": 0, "stage": "refused", "ms": 0.0, "at": 0,
+        "by": "supervisor",
+    }  # fmt: skip
+    rig.give(Reporting("s1", [Progress(**said, run_id="", detail="forged: not control's key")]))
+    rig.give(Reporting("s1", [Progress(**said, run_id="r1", detail="old epoch")]))
+    rig.give(Reporting("s1", [Progress(**said, run_id="r1", detail="no such run here")]))
+    rig.run_for(0.1)
+    refusals = [event for event in rig.events.values() if isinstance(event, ScopeDecision)]
+    assert [(e.rule, e.guard, e.action["name"], e.agent) for e in refusals] == [
+        ("false-order", "holder", "forged", "bot"), ("false-order", "holder", "old epoch", "bot"),
+    ]  # fmt: skip
+    assert [audit.kind for audit in rig.audit.values()] == ["refused", "refused"]
+
+
+def _record(session: str, run_id: str, agent: str, holder: str) -> RunRecord:
+    return RunRecord(
+        run_id=run_id, task_id=TASK, agent=agent, room="", environment="test", session=session,
+        holder=holder, started_at=0,  # type: ignore[arg-type]
+    )  # fmt: skip
 
 
 def test_reports_of_forgeries_are_bounded(rig: Rig) -> None:

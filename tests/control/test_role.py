@@ -27,6 +27,7 @@ from checkrein.bus.messages import (
     Registered,
     Registration,
     RunRecord,
+    SessionRecord,
     decode,
     encode,
 )
@@ -102,6 +103,7 @@ class Supervisor:
             )
             for run in runs
         ]  # fmt: skip
+        await know(bus, session, "supervisor", ["bot"])
         self = cls(bus, session, records, Inbox(session, key, REAL))
         await bus.subscribe(subjects.command(session), self.on_order)
         await self.register()
@@ -138,6 +140,12 @@ class Supervisor:
         beat = Beat(session=self.session, at=REAL.now_ns(), runs=lines, ended=ended)
         data = await self.bus.request(subjects.beat(self.session), encode(beat))
         return decode(data, BeatAnswer)
+
+
+async def know(bus: Bus, session: str, kind: str, agents: list[str]) -> None:
+    """As the api does before it grants the session."""
+    record = SessionRecord(session=session, kind=kind, agents=agents, user="U", expires_at=0)  # type: ignore[arg-type]
+    await (await bus.bucket(subjects.BUCKET_SESSIONS)).put(session, encode(record))
 
 
 async def ask(bus: Bus, verb: str, target: str, **other: object) -> CommandState:
@@ -222,6 +230,18 @@ async def test_a_run_that_control_does_not_know_is_asked_for(buses: Buses, tmp_p
         assert (await held.beat()).unknown == ["new"]
         await held.register()
         assert (await held.beat()).unknown == []
+
+
+async def test_a_session_is_held_to_what_was_granted(buses: Buses, tmp_path: Path) -> None:
+    async with role(buses, tmp_path):
+        held = await Supervisor.start(buses.holder, "s1", key(tmp_path), ["r1"])
+        held.records = [_with(held.records[0], run_id="r2", agent="other")]
+        assert "not one of session s1" in (await held.register()).error
+        await know(buses.holder, "s1", "supervisor", ["bot", "other"])
+        async with asyncio.timeout(5):
+            while (await held.register()).error:
+                pass
+        assert [run.record.run_id for run in await live(buses.holder)] == ["r1", "r2"]
 
 
 async def test_bad_bytes_are_refused_and_reported(buses: Buses, tmp_path: Path) -> None:

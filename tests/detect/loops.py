@@ -149,6 +149,14 @@ def polling_progress(random: Random) -> Iterator[Made]:
         yield Made("get_job", {"id": job}, {"id": job, "percent": done, "state": "running" * 12})
 
 
+def polling_short(random: Random) -> Iterator[Made]:
+    """A status of a few characters that changes: news all the same."""
+    job, done = f"job-{random.randint(1, 99)}", 0
+    for _ in range(LENGTH):
+        done += random.randint(1, 4)
+        yield Made("get_status", {"id": job}, f"{done}% done")
+
+
 def exploring(random: Random) -> Iterator[Made]:
     for count in range(LENGTH):
         tool = random.choice(("list_files", "read_file", "grep"))
@@ -172,5 +180,6 @@ LOOPS: dict[str, Class] = {
 NOT_LOOPS: dict[str, Class] = {
     "pagination": pagination, "batch of ids": batch_ids, "edit and test": edit_test,
     "bulk write": bulk_write, "bulk mail": bulk_mail, "polling with progress": polling_progress,
+    "polling a short status": polling_short,
     "exploring": exploring, "overview between work": interleaved,
 }  # fmt: skip

@@ -117,3 +117,17 @@ def test_a_runs_end_becomes_the_outcome() -> None:
     assert shown(case)["outcome"] == "halted"
     assert incidents.ended(run.ends("halted")) is None
     assert incidents.ended(Run(2).ends()) is None
+
+
+def test_a_forgery_is_not_hidden_in_another_incident() -> None:
+    incidents, run = Incidents(), Run()
+    death = incidents.add(signal(run, detector="process-death"))
+    forged = incidents.add(signal(run, after_s=1, detector="forgery"))
+    again = incidents.add(signal(run, after_s=2, detector="forgery"))
+    assert death is not None
+    assert forged is not None
+    assert again is not None
+    assert forged[0] is again[0]
+    assert forged[0] is not death[0]
+    assert (forged[0].detector, forged[0].severity, forged[0].count) == ("forgery", "high", 2)
+    assert death[0].count == 1

@@ -1,6 +1,7 @@
 """kill -9 of every part while agents work: nothing acknowledged is lost, nothing is counted twice,
 and the system heals by itself."""
 
+import json
 import os
 import signal
 import subprocess
@@ -84,7 +85,8 @@ def test_an_agent_killed_after_its_last_event_loses_none(running: System) -> Non
     run_id = run_id_of(agent)
 
     def several() -> bool:
-        return len(running.json("show", run_id)) > 100
+        done = running.run("show", run_id, "--json")
+        return done.returncode == 0 and len(json.loads(done.stdout)) > 100
 
     eventually(several, 30)
     pids = [e["pid"] for e in running.json("show", run_id) if e["type"] == "run.start"]

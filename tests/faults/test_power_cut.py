@@ -133,8 +133,8 @@ async def test_what_was_acknowledged_survives_a_power_cut(
         kill_everything(before)
     with mounted(copy, tmp_path / "after"):
         after = System(tmp_path, data=tmp_path / "after" / "data")
-        await asyncio.to_thread(after.up)
         try:
+            await asyncio.to_thread(after.up)
             counted = await asyncio.to_thread(_counted, after, promised)
             assert set(promised) <= set(counted)
             assert set(counted.values()) == {1}

@@ -5,9 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from checkrein.sdk.errors import Denied, Halted
-from checkrein.sdk.rein import Ordered
-from checkrein.sdk.tool import tool as checkrein_tool
 from langchain_anthropic import ChatAnthropic
 from langchain_anthropic import _client_utils as anthropic_clients
 from langchain_core.tools import StructuredTool
@@ -17,6 +14,8 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.tool import tool as checkrein_tool
 from checkrein.server.demo.models import ModelServer
 from tests.frameworks import tools
 from tests.recorded import Recorded, ambient
@@ -184,19 +183,7 @@ async def test_halted_before_a_tool_gets_out(
 ) -> None:
     model = model_of("add", "openai")
     made = graph(model, [tools.add], **node)
-    before = record.record
-
-    def halt_on_answer(kind: Any, *given: Any, **fields: Any) -> int:
-        number = before(kind, *given, **fields)
-        if kind is events.ModelResponse:
-            ambient().obey(Ordered(command_id="c", verb="halt", epoch=1, reason="enough"))
-        return number
-
-    record.record = halt_on_answer  # type: ignore[method-assign] # acts at this very moment
-    with pytest.raises(Halted):
-        await run(made, how)
-    assert tools.ran == []
-    assert record.of(events.ToolInvoked) == []
+    await tools.check_halted_between(record, lambda: run(made, how))
 
 
 async def test_own_tool_inside_is_one_call(model_of: Run, record: Recorded) -> None:

@@ -13,15 +13,14 @@ from agents import (
     Runner,
     function_tool,
 )
-from checkrein.sdk.errors import Halted
-from checkrein.sdk.rein import Ordered
-from checkrein.sdk.tool import tool as checkrein_tool
 from openai import AsyncOpenAI
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Halted
+from checkrein.sdk.tool import tool as checkrein_tool
 from checkrein.server.demo.models import ModelServer
 from tests.frameworks import tools
-from tests.recorded import Recorded, ambient
+from tests.recorded import Recorded
 
 QUIET = RunConfig(tracing_disabled=True)
 
@@ -126,19 +125,7 @@ async def test_halted_inside_a_tool_gets_out(client: Any, record: Recorded, how:
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 async def test_halted_before_a_tool_gets_out(client: Any, record: Recorded, how: str) -> None:
-    before = record.record
-
-    def halt_on_answer(kind: Any, *given: Any, **fields: Any) -> int:
-        number = before(kind, *given, **fields)
-        if kind is events.ModelResponse:
-            ambient().obey(Ordered(command_id="c", verb="halt", epoch=1, reason="enough"))
-        return number
-
-    record.record = halt_on_answer  # type: ignore[method-assign] # acts at this very moment
-    with pytest.raises(Halted):
-        await run(agent(client("add"), [tools.add], how))
-    assert tools.ran == []
-    assert record.of(events.ToolInvoked) == []
+    await tools.check_halted_between(record, lambda: run(agent(client("add"), [tools.add], how)))
 
 
 async def test_own_tool_inside_is_one_call(client: Any, record: Recorded) -> None:

@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 from anthropic import AsyncAnthropic
-from checkrein.sdk.errors import Halted
-from checkrein.sdk.rein import Ordered
-from checkrein.sdk.tool import tool as checkrein_tool
 from openai import AsyncOpenAI
 from pydantic_ai import Agent
 from pydantic_ai.models.anthropic import AnthropicModel
@@ -18,9 +15,11 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Halted
+from checkrein.sdk.tool import tool as checkrein_tool
 from checkrein.server.demo.models import ModelServer
 from tests.frameworks import tools
-from tests.recorded import Recorded, ambient
+from tests.recorded import Recorded
 
 
 @pytest.fixture(autouse=True)
@@ -122,19 +121,9 @@ async def test_halted_inside_a_tool_gets_out(model: Any, record: Recorded, how: 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 async def test_halted_before_a_tool_gets_out(model: Any, record: Recorded, how: str) -> None:
-    before = record.record
-
-    def halt_on_answer(kind: Any, *given: Any, **fields: Any) -> int:
-        number = before(kind, *given, **fields)
-        if kind is events.ModelResponse:
-            ambient().obey(Ordered(command_id="c", verb="halt", epoch=1, reason="enough"))
-        return number
-
-    record.record = halt_on_answer  # type: ignore[method-assign] # acts at this very moment
-    with pytest.raises(Halted):
-        await agent(model("add"), [tools.add], how).run("go")
-    assert tools.ran == []
-    assert record.of(events.ToolInvoked) == []
+    await tools.check_halted_between(
+        record, lambda: agent(model("add"), [tools.add], how).run("go")
+    )
 
 
 async def test_own_tool_inside_is_one_call(model: Any, record: Recorded) -> None:

@@ -1,8 +1,15 @@
 """What the frameworks' tools do in these tests, and what must have been recorded of them."""
 
-from checkrein.sdk.errors import Halted
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import pytest
+
+import checkrein
 from checkrein.events import types as events
+from checkrein.sdk import context
+from checkrein.sdk.errors import Halted
+from checkrein.sdk.rein import Ordered
 from tests.recorded import Recorded
 
 SIX = [
@@ -67,3 +74,25 @@ def check_failed(record: Recorded) -> None:
     (returned,) = record.of(events.ToolReturned)
     assert returned.status == "error"
     assert "1 is too small" in returned.error
+
+
+async def check_halted_between(record: Recorded, act: Callable[[], Awaitable[Any]]) -> None:
+    """The run is halted while the model's answer, which asks for a tool, comes in: the tool does
+    not run, and `Halted` gets out of the framework and of the run."""
+    before = record.record
+
+    def halt_on_answer(kind: Any, *given: Any, **fields: Any) -> int:
+        number = before(kind, *given, **fields)
+        if kind is events.ModelResponse:
+            order = Ordered(command_id="c", verb="halt", epoch=1, reason="enough")
+            context.current().obey(order)
+        return number
+
+    record.record = halt_on_answer  # type: ignore[method-assign] # acts at this very moment
+    with pytest.raises(Halted, match="enough"):
+        async with checkrein.run(goal="to be halted"):
+            await act()
+    assert ran == []
+    assert record.of(events.ToolInvoked) == []
+    assert len(record.of(events.ModelRequest)) == 1
+    assert record.of(events.RunEnd)[-1].status == "halted"

@@ -154,7 +154,11 @@ TestRingAgainstAList.settings = settings(max_examples=40, stateful_step_count=30
 @given(data=st.data())
 def test_a_crash_of_the_machine_tears_any_pages(data: st.DataObject) -> None:
     """Any sectors of the segments may be missing: what is read is true, what is not is told."""
-    root = Path(tempfile.mkdtemp(prefix="checkrein-torn-", dir=_FOLDER))
+    with tempfile.TemporaryDirectory(prefix="checkrein-torn-", dir=_FOLDER) as folder:
+        tear(data, Path(folder))
+
+
+def tear(data: st.DataObject, root: Path) -> None:
     recorder = Recorder(root / "live", SimWorld(1), keeper=False, segment_bytes=8192)
     sizes = data.draw(st.lists(st.integers(0, 5000), min_size=1, max_size=30))
     for number, size in enumerate(sizes):
@@ -184,14 +188,17 @@ def test_a_crash_of_the_machine_tears_any_pages(data: st.DataObject) -> None:
     assert kept | lost == set(range(1, len(sizes) + 1))
     assert not kept & lost
     reader.close()
-    shutil.rmtree(root)
 
 
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(0, 2000), size=st.integers(0, 1500))
 def test_a_kill_in_the_middle_of_a_record(at: int, size: int) -> None:
     """Of the event being written, any beginning may be there; of those before, all is."""
-    root = Path(tempfile.mkdtemp(prefix="checkrein-mid-", dir=_FOLDER))
+    with tempfile.TemporaryDirectory(prefix="checkrein-mid-", dir=_FOLDER) as folder:
+        kill_in_the_middle(Path(folder), at, size)
+
+
+def kill_in_the_middle(root: Path, at: int, size: int) -> None:
     recorder = Recorder(root / "live", SimWorld(1), keeper=False, segment_bytes=8192)
     for _ in range(3):
         recorder.record(Output, PLACE, 1, content="before")
@@ -215,4 +222,3 @@ def test_a_kill_in_the_middle_of_a_record(at: int, size: int) -> None:
     assert reader.recover().torn == ()
     assert [event.seq for event in read_all(reader)] == [1, 2, 3]
     reader.close()
-    shutil.rmtree(root)

@@ -15,6 +15,7 @@ from checkrein.sdk import client as clients
 from checkrein.sdk import quiet
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
+from checkrein.sdk.errors import Halted
 from checkrein.sdk.guard import Guard, Open, Seat
 from checkrein.sdk.links.types import Link, NoLink
 from checkrein.sdk.place import Place
@@ -96,6 +97,25 @@ def order(verb: str, epoch: int, reason: str = "test", **arguments: Any) -> Orde
         command_id=f"{verb}-{epoch}", verb=verb, epoch=epoch, reason=reason, issued_by="ann",
         arguments=arguments,
     )  # fmt: skip
+
+
+class Stopped:
+    """What came out of a block that was to be halted."""
+
+    value: Halted
+
+
+@contextmanager
+def halted(match: str = "") -> Iterator[Stopped]:
+    """The block must end by Halted, for a reason with `match` in it."""
+    stopped = Stopped()
+    try:
+        yield stopped
+    except Halted as error:
+        stopped.value = error
+    else:
+        raise AssertionError("did not raise Halted")
+    assert match in stopped.value.reason
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import NoShipping
 from checkrein.sdk.run import Run
 from checkrein.world import REAL
-from tests.sdk.fakes import House, house
+from tests.sdk.fakes import House, halted, house
 
 SESSION = "s1"
 HOUR_NS = 3600 * 10**9
@@ -201,7 +201,7 @@ def test_held_is_said_only_when_the_last_call_has_come_back() -> None:
 
 def test_halt_with_its_receipts() -> None:
     with Linked() as it:
-        with pytest.raises(checkrein.Halted, match="because"), checkrein.run() as run:
+        with halted("because"), checkrein.run() as run:
             it.registered(run)
             it.control.send(it.control.order("halt", run.run_id))
             wait_for(lambda: run.hold.halted)
@@ -280,7 +280,7 @@ def test_what_stood_ordered_before_we_came_is_obeyed_on_registering() -> None:
     with Linked() as it:
         with checkrein.run() as first:
             it.registered(first)
-        with pytest.raises(checkrein.Halted), checkrein.run() as run:
+        with halted(), checkrein.run() as run:
             it.control.standing[run.run_id] = it.control.order("halt", run.run_id, expires_at=0)
             wait_for(lambda: run.hold.halted or it.control.registered.count(run.run_id) > 0)
             if not run.hold.halted:  # registered before the order stood: it comes as the level
@@ -290,7 +290,7 @@ def test_what_stood_ordered_before_we_came_is_obeyed_on_registering() -> None:
 
 
 def test_the_level_in_the_bucket_is_read_when_contact_comes_back() -> None:
-    with Linked() as it, pytest.raises(checkrein.Halted), checkrein.run() as run:
+    with Linked() as it, halted(), checkrein.run() as run:
         it.registered(run)
         standing = it.control.order("halt", run.run_id, expires_at=0)
 
@@ -354,11 +354,11 @@ def test_lost_contact_pauses_where_the_pact_says_so(monkeypatch: pytest.MonkeyPa
 
 def test_lost_contact_halts_where_the_pact_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact, "PATIENCE_NS", 1)
-    with Linked(bot="pact: bot\nlost_contact: halt\n") as it:
-        with pytest.raises(checkrein.Halted, match="contact"), checkrein.run() as run:
-            it.registered(run)
-            it.link._contact.lost()
-            act()
+    pact = "pact: bot\nlost_contact: halt\n"
+    with Linked(bot=pact) as it, halted("contact"), checkrein.run() as run:
+        it.registered(run)
+        it.link._contact.lost()
+        act()
 
 
 def test_lost_contact_is_borne_for_a_while_and_by_default_for_ever() -> None:

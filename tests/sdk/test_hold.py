@@ -9,7 +9,7 @@ import pytest
 
 import checkrein
 from checkrein.sdk.run import Run
-from tests.sdk.fakes import ScriptedGuard, house, order
+from tests.sdk.fakes import ScriptedGuard, halted, house, order
 
 
 @checkrein.tool
@@ -86,7 +86,7 @@ def test_a_call_in_flight_finishes_and_is_recorded_while_paused() -> None:
 
 
 def test_a_paused_run_can_be_halted() -> None:
-    with house() as it, pytest.raises(checkrein.Halted), checkrein.run() as run:
+    with house() as it, halted(), checkrein.run() as run:
         it.pause(run, 1)
         there = InThread(act)
         assert is_standing(run)
@@ -131,7 +131,7 @@ async def test_an_async_call_held_when_halted_raises_halted() -> None:
 def test_after_halted_every_further_call_raises_it_again() -> None:
     with house() as it:
         swallowed = 0
-        with pytest.raises(checkrein.Halted) as halted, checkrein.run() as run:
+        with halted() as stopped, checkrein.run() as run:
             it.halt(run)
             for _ in range(3):
                 try:
@@ -145,8 +145,8 @@ def test_after_halted_every_further_call_raises_it_again() -> None:
             with pytest.raises(checkrein.Halted):
                 checkrein.run()
         assert swallowed == 3
-        assert halted.value.reason == "enough"
-        assert halted.value.issued_by == "ann"
+        assert stopped.value.reason == "enough"
+        assert stopped.value.issued_by == "ann"
         end = it.recorder.of("run.end")[0]
         assert (end["status"], end["reason"]) == ("halted", "enough")
         assert it.recorder.of("tool.selected") == []
@@ -217,7 +217,7 @@ async def test_a_halt_gets_out_of_to_thread_though_the_thread_goes_on() -> None:
 
 def test_a_halt_during_time_sleep_takes_effect_at_the_next_call() -> None:
     with house() as it:
-        with pytest.raises(checkrein.Halted), checkrein.run() as run:
+        with halted(), checkrein.run() as run:
             threading.Timer(0.02, it.halt, (run,)).start()
             time.sleep(0.1)  # nothing in the process can end this; a supervisor can
             act()
@@ -226,7 +226,7 @@ def test_a_halt_during_time_sleep_takes_effect_at_the_next_call() -> None:
 
 def test_a_run_that_swallows_everything_still_ends_as_halted() -> None:
     with house() as it:
-        with pytest.raises(checkrein.Halted), checkrein.run() as run:
+        with halted(), checkrein.run() as run:
             it.halt(run)
         assert it.recorder.of("run.end")[0]["status"] == "halted"
 
@@ -288,3 +288,32 @@ def test_no_call_slips_between_an_order_and_the_boundary() -> None:
         stop.set()
         assert all(one.done.wait(10) for one in there)
         assert all(one.error is None for one in there)
+
+
+async def test_a_halt_of_the_ambient_run_cancels_the_programs_main_task() -> None:
+    """No `with checkrein.run()` anywhere: what a program under `checkrein run` looks like."""
+    with house() as it:
+        begun = threading.Event()
+
+        async def agent() -> None:
+            await act_async()
+            begun.set()
+            await asyncio.Event().wait()
+
+        def program() -> None:
+            asyncio.run(agent())
+
+        there = InThread(program)
+        assert await asyncio.to_thread(begun.wait, 10)
+        run = next(iter(it.client.runs.values()))
+        it.halt(run)
+        assert await asyncio.to_thread(there.done.wait, 10)
+        assert isinstance(there.error, asyncio.CancelledError)
+        with pytest.raises(checkrein.Halted):
+            act()
+
+
+def test_the_agents_log_says_who_halted_it_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    with house() as it, halted(), checkrein.run() as run:
+        it.halt(run)
+    assert f"run {run.run_id} is halted by ann: enough" in caplog.text

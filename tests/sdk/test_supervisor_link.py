@@ -26,7 +26,7 @@ from checkrein.sdk.local import (
     State,
     Welcome,
 )
-from tests.sdk.fakes import house
+from tests.sdk.fakes import halted, house
 
 RUN = "01890000-0000-7000-8000-00000000000a"
 
@@ -150,7 +150,7 @@ def test_a_process_says_who_it_is_and_what_it_runs(tmp_path: Path) -> None:
 
 def test_pause_resume_and_halt(tmp_path: Path) -> None:
     with Supervised(tmp_path) as it:
-        with pytest.raises(checkrein.Halted, match="because"), checkrein.run() as run:
+        with halted("because"), checkrein.run() as run:
             wait_for(lambda: it.supervisor.of(Began))
             it.supervisor.send(instruct("pause", RUN, 1))
             wait_for(lambda: it.supervisor.stages("c1") == ["delivered", "held"])
@@ -180,7 +180,7 @@ def test_the_supervisors_pact_and_standing_orders_hold_from_the_first_call(tmp_p
 def test_a_run_ordered_to_halt_before_it_connected_is_halted(tmp_path: Path) -> None:
     welcome = Welcome(standing=[instruct("halt", RUN, 5)])
     with Supervised(tmp_path, welcome) as it:
-        with pytest.raises(checkrein.Halted), checkrein.run() as run:
+        with halted(), checkrein.run() as run:
             assert run.run_id == RUN
             act()
         assert it.house.recorder.of("tool.selected") == []

@@ -259,9 +259,12 @@ def test_what_must_be_asked_is_denied_until_it_can_be() -> None:
 
 def test_a_guard_that_errs_denies() -> None:
     guard = ScriptedGuard(add=ZeroDivisionError("oops"))
-    with pytest.raises(AssertionError, match="guard.judge"), house(guard):  # counted as our fault
-        with pytest.raises(checkrein.Denied, match="guard failed in judge"):
-            add(1)
+    with (
+        pytest.raises(AssertionError, match=r"guard\.judge"),  # counted as our fault
+        house(guard),
+        pytest.raises(checkrein.Denied, match="guard failed in judge"),
+    ):
+        add(1)
 
 
 def test_changed_arguments_are_the_ones_called_with() -> None:

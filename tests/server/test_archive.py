@@ -93,6 +93,9 @@ class Running:
         kept = self.server.streams["DEAD"].messages.values()
         return [msgspec.msgpack.decode(message.data) for message in kept]
 
+    def refusals(self) -> list[dict[str, Any]]:
+        return self.store.query("events", {"types": ["scope.decision"]})
+
     def unacknowledged(self) -> int:
         return len(self.server.streams["EVENTS"].consumers["archive"].waiting)
 
@@ -151,7 +154,7 @@ async def test_what_is_delivered_again_is_stored_once_also_after_a_restart(
 
 
 async def test_an_agent_cannot_speak_for_another(running: Running) -> None:
-    forged = Lane("victim").envelope(beats(1, 2, agent="victim"))
+    forged = Lane("victim", "rec-2").envelope(beats(1, 2, agent="victim"))
     await running.send(forged, agent="bot")
     mixed = Lane().envelope([*beats(1, 1), *beats(2, 2, agent="victim"), *beats(3, 3)])
     await running.send(mixed)
@@ -163,6 +166,23 @@ async def test_an_agent_cannot_speak_for_another(running: Running) -> None:
     assert "'victim'" in letters[0]["reason"]
     assert running.losses() == []
     assert running.store.query("events", {"agent": "victim"}) == []
+    await within(5, lambda: len(running.refusals()) == 2)
+    envelope, single = sorted(running.refusals(), key=lambda each: str(each["reason"]))
+    for refusal in (envelope, single):
+        assert (refusal["agent"], refusal["rule"], refusal["guard"]) == (
+            "bot", "forgery", "archive",
+        )  # fmt: skip
+        assert refusal["run_id"].startswith("outside-"), "never a run that the forger names"
+    assert "says agent 'victim', was published by 'bot'" in envelope["reason"]
+    assert "event 2 of message" in single["reason"]
+
+
+async def test_many_forged_events_are_told_in_one(running: Running) -> None:
+    await running.send(Lane().envelope(beats(1, 400, agent="victim")))
+    await within(5, lambda: running.refusals())
+    await within(5, lambda: running.unacknowledged() == 0)
+    (refusal,) = running.refusals()
+    assert refusal["reason"].endswith("(and 399 more)")
 
 
 async def test_what_is_malformed_is_kept_with_place_and_reason(running: Running) -> None:

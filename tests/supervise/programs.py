@@ -22,7 +22,9 @@ STATES = {
 }
 
 CHILDREN = {
-    "plain": "import subprocess, time; subprocess.Popen(['sleep', '600']); {ready}; time.sleep(600)",
+    "plain": (
+        "import subprocess, time; subprocess.Popen(['sleep', '600']); {ready}; time.sleep(600)"
+    ),
     "setsid": (
         "import subprocess, time; subprocess.Popen(['sleep', '600'], start_new_session=True);"
         "{ready}; time.sleep(600)"

@@ -16,6 +16,7 @@ from checkrein.bus.messages import RunRecord
 from checkrein.events.types import RunEnd
 from checkrein.supervise import proc
 from checkrein.supervise.holding import Limits
+from checkrein.supervise.household import Household
 from checkrein.supervise.local import LocalServer
 from checkrein.supervise.unit import Unit
 from checkrein.world import REAL
@@ -94,7 +95,9 @@ def work(name, stubborn):
 def quietly(*args):
     try: work(*args)
     except BaseException: say("over", args[0])
-threads = [threading.Thread(target=quietly, args=(name, name == sys.argv[2])) for name in ("one", "two")]
+threads = [
+    threading.Thread(target=quietly, args=(name, name == sys.argv[2])) for name in ("one", "two")
+]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
@@ -121,7 +124,7 @@ class Agent:
 @asynccontextmanager
 async def household(tmp_path: Path, **more: object) -> AsyncIterator[Bench]:
     async with linked(**more) as bench:
-        server = LocalServer(tmp_path / "s" / "agent.sock", bench.supervisor)
+        server = LocalServer(tmp_path / "s" / "agent.sock", Household(bench.supervisor))
         await server.open()
         try:
             yield bench
@@ -249,7 +252,7 @@ async def test_a_run_that_will_not_stop_takes_its_process_with_it(
 
 async def test_a_stranger_on_the_socket_is_hung_up_on(stack: ExitStack, tmp_path: Path) -> None:
     async with linked() as bench:
-        server = LocalServer(tmp_path / "s" / "agent.sock", bench.supervisor)
+        server = LocalServer(tmp_path / "s" / "agent.sock", Household(bench.supervisor))
         await server.open()
         try:
             reader, writer = await asyncio.open_unix_connection(str(server.path))

@@ -1,4 +1,4 @@
-"""`checkrein run` as a user types it, without a server: exit codes, signals, the terminal, deaths."""
+"""`checkrein run` as a user types it, without a server: exit codes, signals, terminal, deaths."""
 
 import fcntl
 import json
@@ -231,11 +231,13 @@ def test_what_dead_supervisors_left_is_found_by_the_next_run(
         os.kill(supervisor, signal.SIGKILL)
         os.kill(agent, signal.SIGKILL)
     left = manifests(environment)[0]["run"]["run_id"]
+    cgroup = manifests(environment)[0]["cgroup"]
     until(lambda: not proc.alive(proc.look(agent)))
     assert run(environment, "--", "true").returncode == 0
     ends = {e["run_id"]: e for e in recorded(environment) if e["type"] == "run.end"}
     assert ends[left]["status"] == "lost"
     assert "supervisor was killed" in ends[left]["reason"]
+    assert not cgroup or not Path(cgroup).exists()
 
 
 def read_until(fd: int, text: bytes, seconds: float = 10.0) -> bytes:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ class Credential:
     jwt: str
     seed: str
 
+    @property
+    def user(self) -> str:
+        """The public key: the name by which the servers know and log this user."""
+        return _public(nkeys.from_seed(self.seed.encode()))
+
     def sign(self, nonce: str) -> bytes:
         """The answer to the server's challenge."""
         return base64.b64encode(nkeys.from_seed(self.seed.encode()).sign(nonce.encode()))
@@ -70,12 +76,12 @@ class Keys:
             ("account.seed", _ACCOUNT),
             ("system.seed", _ACCOUNT),
         ):
-            _write_once(
+            write_once(
                 folder / name,
                 lambda prefix=prefix: nkeys.encode_seed(world.random_bytes(32), prefix).decode(),  # type: ignore[misc] # bound at once
             )
-        seed_hex = _write_once(folder / "control.seed", lambda: world.random_bytes(32).hex())
-        _write_once(folder / "control.pub", lambda: _ed25519_public(seed_hex), mode=0o644)
+        seed_hex = write_once(folder / "control.seed", lambda: world.random_bytes(32).hex())
+        write_once(folder / "control.pub", lambda: _ed25519_public(seed_hex), mode=0o644)
         return cls(folder, world)
 
     @property
@@ -183,17 +189,28 @@ class Keys:
             raise KeysError(f"cannot use the key in {path}: {error}") from error
 
 
-def _write_once(path: Path, make: Callable[[], str], mode: int = 0o600) -> str:
-    """The file's text; made, durably and with its mode from the start, if it is not there."""
+def write_once(path: Path, make: Callable[[], str], mode: int = 0o600) -> str:
+    """The file's text; made if it is not there: whole, durable and with its mode from the start,
+    whatever happens meanwhile. Of several that make it at once, one wins."""
     if path.exists():
         return path.read_text().strip()
-    text = make()
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "w") as file:
-        file.write(text + "\n")
+        file.write(make() + "\n")
         file.flush()
         os.fsync(file.fileno())
-    return text
+    with suppress(FileExistsError):
+        os.link(fresh, path)
+    fresh.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return path.read_text().strip()
 
 
 def _ed25519_public(seed_hex: str) -> str:

@@ -183,7 +183,8 @@ class _MemoryConsumer:
             if left <= 0:
                 return []
             try:
-                await asyncio.wait_for(self._news.wait(), min(left, 0.05))
+                async with asyncio.timeout(min(left, 0.05)):
+                    await self._news.wait()
             except TimeoutError:
                 continue
             self._bus.check_up()
@@ -367,7 +368,8 @@ class MemoryBus:
         try:
             if not self._server.deliver(Message(subject, data, reply=inbox)):
                 raise Unreachable(f"nobody answers on {subject}")
-            return await asyncio.wait_for(answer, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await answer
         except TimeoutError:
             raise Unreachable(f"no answer on {subject} within {timeout_s:g} s") from None
         finally:

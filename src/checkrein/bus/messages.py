@@ -55,6 +55,24 @@ class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     pacts: dict[str, str] = {}
 
 
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a session is, as the api granted it: written to the bucket `sessions` before the grant is
+    answered, so whatever a session does, this is there to hold it against. `user` is the public key
+    of its newest credential, by which the servers' logs name it; `earlier` those of the credentials
+    before, which may still be in use."""
+
+    session: str
+    kind: Holder
+    agents: list[str]
+    user: str
+    expires_at: int
+    earlier: list[str] = []
+    room: str = ""
+    environment: str = ""
+    host: str = ""
+    pid: int = 0
+
+
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A live run as its holder registers it, and as `ps` begins from it."""
 
@@ -236,9 +254,10 @@ class LiveRun(msgspec.Struct, frozen=True, kw_only=True):
 class LiveQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What `ctl.runs` and `ctl.commands` are asked (empty bytes: the defaults). Runs come in order
     of their id, commands the newest first; ask again with `after` = the last id for more. With
-    `ids`, just these."""
+    `ids`, just these; with `session`, just the live runs that it holds."""
 
     ids: list[str] = []
+    session: str = ""
     after: str = ""
     limit: int = 1000
 

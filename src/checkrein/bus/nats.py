@@ -48,7 +48,8 @@ async def connect(
     within `timeout_s`, Refused when one refuses the credential."""
     bus = NatsBus(credential, inbox_prefix)
     try:
-        await asyncio.wait_for(bus.open(urls, name), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await bus.open(urls, name)
     except nats.errors.AuthorizationError as error:
         raise Refused(f"the bus at {', '.join(urls)} refused the credential") from error
     except (OSError, nats.errors.Error, TimeoutError) as error:

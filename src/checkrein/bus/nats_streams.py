@@ -55,7 +55,8 @@ class _Pull:
                 return []
             self._news.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), min(left, _PULL_EXPIRES_S / 2))
+                async with asyncio.timeout(min(left, _PULL_EXPIRES_S / 2)):
+                    await self._news.wait()
 
     async def close(self) -> None:
         self._bus.off_connection(self._on_connection)

@@ -101,7 +101,8 @@ class Wire:
             await self.client.publish(
                 subject, data, reply=f"{self._ack_inbox}.{number}", headers=headers
             )
-            return await asyncio.wait_for(acked, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await acked
         except TimeoutError:
             raise Unreachable(f"no confirmation for {subject} within {timeout_s:g} s") from None
         except nats.errors.Error as error:
@@ -112,7 +113,8 @@ class Wire:
     async def close(self) -> None:
         with suppress(Exception):
             if self.client.is_connected:
-                await asyncio.wait_for(self.client.flush(), 1)
+                async with asyncio.timeout(1):
+                    await self.client.flush()
         with suppress(Exception):
             await self.client.close()
         for acked in self._acks.values():

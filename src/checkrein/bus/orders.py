@@ -41,6 +41,10 @@ REPLAY = "replay"
 OLD_EPOCH = "old epoch"
 HALTED = "halted"
 
+NOT_OBEYED = frozenset({OLD_EPOCH, HALTED})
+"""Why one run of a genuine order was refused, as the `detail` of its stage `refused`. An order that
+is refused as a whole is reported with no run, as `<why>: <what was seen>`."""
+
 STATE_VERBS = frozenset({"pause", "resume", "halt"})
 AFTER_HALT = frozenset({"halt", "probe", "inspect", "contain"})
 """What a halted run still hears: that it is halted, questions, and that its rights are gone."""

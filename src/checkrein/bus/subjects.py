@@ -20,6 +20,7 @@ Control bus
     bucket `runs`                   <run>             registry of live runs
     bucket `commands`               <command>         state of every command and its receipts
     bucket `control`                generation, clock what rises over restarts of control
+    bucket `sessions`               <session>         who a session is: `SessionRecord`
     bucket `incidents`              <incident>        open and recent incidents
     bucket `pacts`                  <agent>           the pact in force, with its version
     bucket `agents`, `tokens`                         identities
@@ -124,6 +125,7 @@ BUCKET_PACTS = "pacts"
 BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
+BUCKET_SESSIONS = "sessions"
 BUCKETS = (
     BUCKET_DESIRED,
     BUCKET_RUNS,
@@ -134,4 +136,5 @@ BUCKETS = (
     BUCKET_AGENTS,
     BUCKET_TOKENS,
     BUCKET_WATCH,
+    BUCKET_SESSIONS,
 )

@@ -40,6 +40,8 @@ def demo(data: Path | None, http: str, exit_when_done: bool, as_json: bool) -> N
     """
     from checkrein.server.demo import story
 
+    # A shell starts its background jobs with SIGINT ignored; SIGTERM must stop those too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     caught = True
 

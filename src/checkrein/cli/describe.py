@@ -105,9 +105,12 @@ def _receipt(e: Fields) -> tuple[str, str]:
         f"{rung.get('rung', '')} {rung.get('ms', 0):.1f} ms" for rung in e.get("how", [])
     )
     seen = e.get("confirmed") or ""
-    sure = f"confirmed by {seen}" if seen else "not confirmed"
+    told = e["verb"] != "halt" and e.get("obeyed_ms") is not None
+    sure = f"confirmed by {seen}" if seen else "obeyed" if told else "not confirmed"
     note = f"  {e['note']}" if e.get("note") else ""
-    return f"{e['verb']}  {how}  {sure}{note}", PLAIN if seen else CAUTION
+    return "  ".join(part for part in (e["verb"], how, sure + note) if part), (
+        PLAIN if seen or told else CAUTION
+    )
 
 
 def _loss(e: Fields) -> tuple[str, str]:

@@ -27,6 +27,8 @@ NOT_COVERED = (
     "and by freezing it, not on the network.",
     "A program that is not started with `checkrein run` has no supervisor: its halt is asked of "
     "the SDK and cannot be confirmed from outside.",
+    "With bus servers of your own (--bus, --control-bus) their logs are not followed: what they "
+    "refuse an agent is refused, but reported only there.",
     "Effects outside this machine that began before a halt (a request already sent) are recorded, "
     "not undone.",
 )

@@ -121,10 +121,12 @@ class _Teller:
         self._asked = False
         self._unconfirmed = False
         self._lines = 0
+        self._verb = ""
 
     def tell(self, state: dict[str, Any]) -> None:
         if self._quiet:
             return
+        self._verb = state["verb"]
         if not self._asked:
             self._asked = True
             number = len(state["runs"])
@@ -147,7 +149,7 @@ class _Teller:
             return
         self._told[run["run_id"]] = now
         if self._lines < LINES_MAX:
-            self._line(_receipt(run, short))
+            self._line(_receipt(run, short, self._verb))
         elif self._lines == LINES_MAX:
             self._line([Cell("  … more runs; the last line counts them all", CALM)])
 
@@ -174,7 +176,8 @@ class _Teller:
         done = sum(run["obeyed_ms"] is not None for run in runs)
         seen = sum(bool(run["confirmed"]) for run in runs)
         slowest = max((run["obeyed_ms"] or 0.0 for run in runs), default=0.0)
-        text = f"{done} of {len(runs)} obeyed, {seen} confirmed, slowest {slowest:.1f} ms"
+        proven = f", {seen} confirmed" if seen or state["verb"] == "halt" else ""
+        text = f"{done} of {len(runs)} obeyed{proven}, slowest {slowest:.1f} ms"
         out.styled([Cell(text, PLAIN if obeyed(state) else CAUTION)])
 
     def _line(self, cells: list[Cell]) -> None:
@@ -182,12 +185,14 @@ class _Teller:
         out.styled(cells)
 
 
-def _receipt(run: dict[str, Any], short: str) -> list[Cell]:
+def _receipt(run: dict[str, Any], short: str, verb: str) -> list[Cell]:
     rungs = "  ".join(f"{clean(rung['rung'], 12)} {rung['ms']:.1f} ms" for rung in run["how"])
     delivered = f"delivered {run['delivered_ms']:.1f} ms" if run["delivered_ms"] is not None else ""
     done = f"obeyed {run['obeyed_ms']:.1f} ms" if run["obeyed_ms"] is not None else ""
     if run["confirmed"]:
         sure = Cell(f"confirmed by {clean(run['confirmed'], 40)}")
+    elif verb != "halt" and done:
+        sure = Cell("as the agent says", CALM)  # nobody outside it can see a boundary that waits
     else:
         sure = Cell("not confirmed yet", CAUTION)
     note = f"  {clean(run.get('note', ''), 200)}" if run.get("note") else ""

@@ -156,5 +156,6 @@ def notes(runs: list[dict[str, Any]], hidden: int) -> list[Cell]:
         for why, number in whys.most_common(5)
     ]
     if hidden > 0:
-        lines.append(Cell(f"{hidden} that ended are not shown; --all shows them", CALM))
+        are = "is" if hidden == 1 else "are"
+        lines.append(Cell(f"{hidden} that ended {are} not shown; --all shows them", CALM))
     return lines

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from checkrein.supervise import command
+from checkrein.supervise.options import Options
 
 USAGE_ERROR = 2
 AGENT_BYTES_MAX = 200
@@ -63,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _options(
     agent: str, room: str, environment: str, pact_path: str, program: Sequence[str]
-) -> command.Options | None:
+) -> Options | None:
     """Options over the environment over defaults. None: the pact is none, which has been said."""
     environ = os.environ
     agent = agent or environ.get("CHECKREIN_AGENT", "")
@@ -75,7 +76,7 @@ def _options(
         except (OSError, ValueError) as error:
             sys.stderr.write(f"checkrein: {error}\n")
             return None
-    return command.Options(
+    return Options(
         argv=program,
         agent=(agent or _name_of(program))[:AGENT_BYTES_MAX],
         named=bool(agent),
@@ -87,7 +88,7 @@ def _options(
     )
 
 
-def _run(options: command.Options) -> int:
+def _run(options: Options) -> int:
     try:
         return command.run(options)
     except OSError as error:

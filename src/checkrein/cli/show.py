@@ -71,7 +71,7 @@ def _lasted(line: dict[str, Any]) -> str:
 
 
 def _halt(line: dict[str, Any]) -> str:
-    if line["ended_at"]:
+    if line["ended_at"] or line["can_halt_why"] == "it has ended":
         return ""
     can = "can be halted" if line["can_halt"] else "CANNOT be halted for sure"
     return f"{can} {line['level']}: {line['can_halt_why']}"
@@ -100,7 +100,12 @@ def _commands(events: list[dict[str, Any]]) -> None:
     for event in latest.values():
         out.say()
         seen = event.get("confirmed") or ""
-        sure = Cell(f"confirmed by {clean(seen, 40)}") if seen else Cell("NOT CONFIRMED", CAUTION)
+        if seen:
+            sure = Cell(f"confirmed by {clean(seen, 40)}")
+        elif event["verb"] != "halt" and event.get("obeyed_ms") is not None:
+            sure = Cell("obeyed, as the agent says", CALM)
+        else:
+            sure = Cell("NOT CONFIRMED", CAUTION)
         out.styled([Cell(f"{clean(event['verb'], 20)}  ", STRONG), sure])
         for rung in event.get("how", []):
             name, ms = clean(rung.get("rung", ""), 20), float(rung.get("ms", 0))

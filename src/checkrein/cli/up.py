@@ -37,6 +37,8 @@ def places(command: F) -> F:
 def _options(given: dict[str, Any]) -> "Options":
     from checkrein.server.options import Options
 
+    if given["gateway"]:
+        out.fail("--gateway: this version has no gateway yet; leave the option out")
     return Options(**given)
 
 

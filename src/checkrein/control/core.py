@@ -6,13 +6,15 @@ What it promises, whatever is lost, repeated, late or out of order, and over cra
     a halt is asked of a run until a supervisor or a gateway has seen it stopped, the run has ended,
     or the run itself (when nobody else can see it) says so: then it is not called confirmed;
     a run that comes back, or that was on its way in, finds what is wanted of it;
-    a command repeated under its id is the same command.
+    a command repeated under its id is the same command;
+    a session speaks for its own agents and runs, as the kind of holder it is: what goes beyond is
+    refused, counted, and told with the name of the one who tried.
 
 The orders of a command come first in what a step returns. What only has to be told (events, audit
 records) is left for the ticks that follow, a bounded number at a time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from checkrein.bus.messages import (
@@ -20,10 +22,14 @@ from checkrein.bus.messages import (
     LiveQuery,
     LiveRun,
     Order,
+    Progress,
     Registered,
     RunRecord,
+    SessionRecord,
     encode,
 )
+from checkrein.bus.orders import NOT_OBEYED
+from checkrein.bus.sessions import objection_to_run, objection_to_word
 from checkrein.control import records
 from checkrein.control.asking import Desk, refusal
 from checkrein.control.book import (
@@ -62,14 +68,15 @@ QUIET_NS = 10_000_000
 
 class Control:
     """One control. `generation` must be larger than any recorded by an earlier start, and
-    `not_before` the latest time recorded (see `generation_wanted`, `clock_wanted`). Not for
-    threads."""
+    `not_before` the latest time recorded (see `generation_wanted`, `clock_wanted`). `sessions`:
+    who the sessions are, by name, kept up to date by the caller. Not for threads."""
 
     def __init__(
         self,
         signer: OrderSigner,
         world: World,
         generation: int,
+        sessions: Mapping[str, SessionRecord],
         limits: Limits | None = None,
         not_before: int = 0,
     ) -> None:
@@ -78,6 +85,7 @@ class Control:
         self._receipts = Receipts(self._book)
         self._desk = Desk(self._book, self._receipts)
         self._live = Liveness(self._book, self._receipts)
+        self._sessions = sessions
         self._forgeries: dict[str, int] = {}
 
     def restore(
@@ -101,7 +109,7 @@ class Control:
             case Registering():
                 self._register(given)
             case Misread():
-                self._forgery(given.session, "", f"{given.subject}: {given.why}")
+                self._forgery(given.session, "", f"{given.subject}: {given.why}")  # no name in it
             case Tick():
                 self._tick()
             case Hearing():
@@ -173,6 +181,9 @@ class Control:
         if query.ids:
             found = [registry.known(run_id) for run_id in query.ids[:QUERY_MAX]]
             return [self._live.live(run) for run in found if run is not None]
+        if query.session:
+            session = registry.sessions.get(query.session)
+            return [] if session is None else [self._live.live(r) for r in session.runs.values()]
         ids = sorted(run_id for run_id in (registry.runs | registry.ended) if run_id > query.after)
         shown = (registry.known(run_id) for run_id in ids[: min(query.limit, QUERY_MAX)])
         return [self._live.live(run) for run in shown if run is not None]
@@ -201,44 +212,64 @@ class Control:
         self._book.busy_ns = self._book.now
         session = registry.sessions.get(given.session)
         for progress in given.progress:
-            if progress.session != given.session:
-                why = f"a report in the name of session {progress.session}"
-                self._forgery(given.session, progress.run_id, why)
-                continue
+            why = self._objection(given.session, progress)
             run = registry.known(progress.run_id)
-            if run is None or session is None:
+            if why:
+                self._forgery(given.session, "report", why, progress.run_id)
+            elif progress.stage == "refused" and not progress.run_id:
+                self._false_order(given.session, None, progress)
+            elif run is None or session is None:
                 self._book.stray += 1
             elif run.record.session != given.session:
-                self._forgery(given.session, progress.run_id, "a report on a run it does not hold")
+                why = "a report on a run it does not hold"
+                self._forgery(given.session, "report", why, progress.run_id)
             elif progress.stage == "probe":
                 self._book.stray += not self._live.probed(session, run, progress)
-            elif not self._receipts.report(run, progress):
-                self._book.stray += 1
+            else:
+                if progress.stage == "refused" and progress.detail in NOT_OBEYED:
+                    self._false_order(given.session, run.record, progress)
+                self._book.stray += not self._receipts.report(run, progress)
+
+    def _objection(self, session: str, progress: Progress) -> str:
+        if progress.session != session:
+            return f"a report in the name of session {progress.session}"
+        return objection_to_word(self._sessions.get(session), progress)
 
     def _beat(self, given: Beating) -> None:
         if given.beat.session != given.session:
             why = f"a beat in the name of session {given.beat.session}"
-            self._forgery(given.session, "", why)
+            self._forgery(given.session, "beat", why)
             return
         for run_id in self._live.beat(given.session, given.beat, given.token):
-            self._forgery(given.session, run_id, "a beat for a run it does not hold")
+            self._forgery(given.session, "beat", "a beat for a run it does not hold", run_id)
 
     def _register(self, given: Registering) -> None:
         book, registration = self._book, given.registration
         if registration.session != given.session:
             why = f"a registration in the name of session {registration.session}"
-            self._forgery(given.session, "", why)
+            self._forgery(given.session, "register", why)
+            book.out.append(Reply(given.token, encode(Registered(error=why))))
+            return
+        known = self._sessions.get(given.session)
+        if known is None:
+            why = f"session {given.session} is not known here: ask the server for it again"
+            self._forgery(given.session, "register", why)
             book.out.append(Reply(given.token, encode(Registered(error=why))))
             return
         session = book.registry.session(given.session, book.now)
         orders: list[bytes] = []
         errors: list[str] = []
         for record in registration.runs:
+            why = objection_to_run(known, record)
+            if why:
+                errors.append(why)
+                self._forgery(given.session, f"register {record.agent}", why, record.run_id)
+                continue
             run, error = book.registry.register(given.session, record, book.now)
             if run is None:
                 errors.append(error)
                 if "another session" in error or "names session" in error:
-                    self._forgery(given.session, record.run_id, error)
+                    self._forgery(given.session, "register", error, record.run_id)
                 continue
             adopt(book, self._receipts, run)
             for line in run.open:
@@ -294,11 +325,17 @@ class Control:
             ends = f"{lines[0].index}-{lines[-1].index}/{sum(line.final_told for line in lines)}"
             book.audit("receipt", f"{command.command_id}/receipt/{ends}", record)
 
-    def _forgery(self, session: str, run_id: str, why: str) -> None:
-        """Counts, and reports by name up to a bound for each session and quarter of a second."""
-        book = self._book
-        book.forged += 1
+    def _forgery(self, session: str, tried: str, why: str, run_id: str = "") -> None:
+        """Counts, and reports by name. `run_id`: the run it was about, if there is one."""
+        self._book.forged += 1
+        if self._may_tell(session):
+            self._live.tell_forgery(self._sessions.get(session), session, tried, why, run_id)
+
+    def _false_order(self, session: str, run: RunRecord | None, progress: Progress) -> None:
+        if self._may_tell(session):
+            self._live.tell_false_order(self._sessions.get(session), session, run, progress)
+
+    def _may_tell(self, session: str) -> bool:
+        """Bounds what is told of each session in a quarter of a second."""
         told = self._forgeries[session] = self._forgeries.get(session, 0) + 1
-        if told > book.limits.forgeries_per_s_max or len(self._forgeries) > 1_000:
-            return
-        self._live.tell_forgery(session, run_id, why, book.forged)
+        return told <= self._book.limits.forgeries_per_s_max and len(self._forgeries) <= 1_000

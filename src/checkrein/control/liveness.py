@@ -3,13 +3,23 @@
 import msgspec
 
 from checkrein.bus import subjects
-from checkrein.bus.messages import Beat, BeatAnswer, LiveRun, Progress, encode
+from checkrein.bus.messages import (
+    Beat,
+    BeatAnswer,
+    LiveRun,
+    Progress,
+    RunRecord,
+    SessionRecord,
+    encode,
+)
+from checkrein.bus.sessions import stand_in
 from checkrein.control import records
 from checkrein.control.book import Book
 from checkrein.control.receipts import Receipts
 from checkrein.control.registry import Run, Session
 from checkrein.control.rules import NOT_GUARANTEED
 from checkrein.control.types import Desired, Reply, Save, Send
+from checkrein.events.refusals import FALSE_ORDER, FORGERY
 
 SWEEP_NS = 250_000_000
 _ACTING = frozenset({"running", "waiting_model", "waiting_tool"})
@@ -269,23 +279,43 @@ class Liveness:
             )
         )
 
-    def tell_forgery(self, session: str, run_id: str, why: str, count: int) -> None:
-        """Somebody spoke for somebody else. An incident of the run it was about, if there is one;
-        an audit record in any case."""
+    def tell_forgery(
+        self, known: SessionRecord | None, session: str, tried: str, why: str, run_id: str
+    ) -> None:
+        """Somebody spoke for somebody else: an audit record, and an event of a run of the one who
+        did, if the session can be named. `tried` "": bytes that said nothing, only recorded."""
+        said = f"session {session}: {why}"
+        self._tell_refusal(
+            "forged", known, session, None, (FORGERY, "control", tried), said, run_id
+        )
+
+    def tell_false_order(
+        self, known: SessionRecord | None, session: str, run: RunRecord | None, progress: Progress
+    ) -> None:
+        """A holder refused an order that control may never have given."""
+        tried = progress.detail.partition(":")[0]
+        said = f"{progress.by} of session {session}: {progress.detail}"
+        self._tell_refusal(
+            "refused", known, session, run, (FALSE_ORDER, "holder", tried), said, progress.run_id
+        )
+
+    def _tell_refusal(
+        self, kind: str, known: SessionRecord | None, session: str, record: RunRecord | None,
+        what: tuple[str, str, str], why: str, run_id: str,
+    ) -> None:  # fmt: skip
         book = self._book
-        epoch = book.next_epoch()
-        book.audit("forged", f"forged/{epoch}", {
-            "kind": "forged", "session": session, "run_id": run_id, "why": why, "count": count,
-            "at": book.world.now_ns(),
+        epoch, now = book.next_epoch(), book.world.now_ns()
+        book.audit(kind, f"{kind}/{epoch}", {
+            "kind": kind, "session": session, "run_id": run_id, "why": why, "count": book.forged,
+            "at": now,
         })  # fmt: skip
-        run = book.registry.known(run_id)
-        if run is not None:
-            book.tell(
-                records.incident_event(
-                    run.record, epoch, book.world.now_ns(), run.step,
-                    f"forged-{session}-{run_id}", "forged", f"session {session}: {why}",
-                )
-            )  # fmt: skip
+        held = book.registry.sessions.get(session)
+        if record is None and held is not None and held.runs:
+            record = next(reversed(held.runs.values())).record
+        if record is None and known is not None:
+            record = stand_in(known)
+        if record is not None and known is not None and what[2]:
+            book.tell(records.refusal_event(record, epoch, now, *what, why))
 
     def _tell_incident(self, run: Run, what: str, why: str) -> None:
         book = self._book

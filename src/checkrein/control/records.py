@@ -9,6 +9,7 @@ from typing import Any
 
 from checkrein.bus.messages import CommandRun, RunRecord
 from checkrein.control.commands import Command, Line
+from checkrein.events.refusals import refused
 from checkrein.events.types import Base, Incident, Receipt, RunEnd, Status
 from checkrein.events.types import Command as CommandEvent
 
@@ -84,6 +85,12 @@ def incident_event(
         detector=detector,
         why=why,
     )
+
+
+def refusal_event(
+    record: RunRecord, epoch: int, now: int, rule: str, guard: str, tried: str, why: str
+) -> Base:
+    return refused(common(record, seq_of(epoch, 0, LOST), now, 0), rule, guard, tried, why)
 
 
 def asked_record(command: Command) -> dict[str, Any]:

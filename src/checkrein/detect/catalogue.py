@@ -3,6 +3,7 @@
 from checkrein.detect.budget import Budget
 from checkrein.detect.duplicate_effect import DuplicateEffect
 from checkrein.detect.ending import ProcessDeath, Unfinished
+from checkrein.detect.forgery import FalseOrder, Forgery
 from checkrein.detect.loop import Loop
 from checkrein.detect.loss import Loss
 from checkrein.detect.scope import Scope
@@ -19,6 +20,8 @@ def detectors() -> tuple[Detector, ...]:
     return (
         Budget(),
         Scope(),
+        Forgery(),
+        FalseOrder(),
         UnknownTool(),
         Loop(),
         DuplicateEffect(),

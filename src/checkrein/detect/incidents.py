@@ -3,7 +3,8 @@
 Breaches open incidents; warnings only join one that is open. One task has one incident at a time:
 the chain of agents that serve one request fails together, so the incident stands at the earliest
 breached ancestor, and what breaches later down the chain is counted as its members. A breach more
-than half an hour after the last one of its task opens a new incident.
+than half an hour after the last one of its task opens a new incident. A forgery is an attack and no
+failure of the chain: it stands in an incident of its own run, so that no other trouble hides it.
 
 An incident is published when it opens, when it grows graver, when it moves to an ancestor, and when
 its count reaches the next power of two; the bucket always gets the latest. The same signals always
@@ -23,7 +24,8 @@ GROUP_NS = 1_800 * 1_000_000_000
 
 Severity = Literal["low", "medium", "high", "critical"]
 _ORDER: tuple[Severity, ...] = ("low", "medium", "high", "critical")
-_DEATHS = ("process-death", "silence")
+_APART = ("forgery", "false-order")
+_GRAVE = ("process-death", "silence", *_APART)
 
 
 class Member(msgspec.Struct):
@@ -91,15 +93,16 @@ class Incidents:
     def add(self, signal: Signal) -> tuple[Case, bool] | None:
         """The incident a signal belongs to, and whether an event should tell of the change; None
         for a warning that belongs to none."""
-        case = self.tasks[signal.task_id].case if signal.task_id in self.tasks else None
+        group = _group_of(signal)
+        case = self.tasks[group].case if group in self.tasks else None
         if case is not None and signal.ts - case.last_at > GROUP_NS:
             case = None
         if case is None:
             if signal.level != "breach":
                 return None
-            case = self._task(signal.task_id).case = _opened(signal)
+            case = self._task(group).case = _opened(signal)
             return case, True
-        task = self._task(signal.task_id)
+        task = self._task(group)
         changed = _joined(case, signal)
         if signal.level == "breach":
             changed |= _moved(case, task.parents, signal)
@@ -138,13 +141,19 @@ class Incidents:
         return task
 
 
+def _group_of(signal: Signal) -> str:
+    if signal.detector in _APART:
+        return f"{signal.detector}/{signal.run_id}"
+    return signal.task_id
+
+
 def severity_of(signal: Signal) -> Severity:
     """What one signal alone is worth."""
     if signal.runaway:
         return "critical"
     if signal.level == "warn":
         return "low"
-    return "high" if signal.detector in _DEATHS else "medium"
+    return "high" if signal.detector in _GRAVE else "medium"
 
 
 def shown(case: Case) -> dict[str, object]:

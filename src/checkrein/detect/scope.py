@@ -6,10 +6,13 @@ import msgspec
 
 from checkrein.detect.base import NOTHING, Observations, PerRun, shown
 from checkrein.detect.types import Context, Observation
+from checkrein.events.refusals import FALSE_ORDER, FORGERY
 from checkrein.events.types import ScopeDecision
 
 _ELSEWHERE = ("budgets", "loops")
 """Guards whose refusals have detectors of their own."""
+_NO_ACTION = (FORGERY, FALSE_ORDER)
+"""Rules of refusals on the buses: `detect.forgery` tells of them."""
 
 
 class ScopeState(msgspec.Struct):
@@ -27,7 +30,7 @@ class Scope(PerRun):
     handles = (ScopeDecision,)
 
     def observe(self, state: ScopeState, event: Any, context: Context) -> Observations:
-        if event.verdict != "deny" or event.guard in _ELSEWHERE:
+        if event.verdict != "deny" or event.guard in _ELSEWHERE or event.rule in _NO_ACTION:
             return NOTHING
         runaway = event.advice == "TERMINAL"
         if event.rule == "tools.unknown" and not runaway:

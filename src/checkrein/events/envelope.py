@@ -77,6 +77,12 @@ def lane_message_id(envelope: Envelope) -> str:
     return f"{lane}/{envelope.seqs[0]}-{envelope.seqs[-1]}"
 
 
+def alone(recorder: str, agent: str, task_id: str, seq: int, event: bytes) -> Envelope:
+    """One event of a role, which keeps no lanes: numbers from what it says, and no `prev`."""
+    chain = advance(CHAIN_START, event)
+    return Envelope(recorder, agent, partition_of(task_id), 0, chain, [seq], [msgspec.Raw(event)])
+
+
 def as_raw(event: dict[str, Any]) -> msgspec.Raw:
     """For tests and tools: a plain map as an envelope's raw event."""
     return msgspec.Raw(_ENCODER.encode(event))

@@ -165,7 +165,11 @@ def returned(
     call.low = not failed and not empty and is_low(text)
     if failed:
         call.progress = False
+    elif call.low and call.exact in seen and call.result not in seen:
+        call.head = text  # the short answer to the same question has changed: `5 %`, then `10 %`
+        call.progress = not _brought_before(ring, call, thorough=False)
     elif empty or call.low or call.result in seen:
+        call.head = text if call.low else b""
         call.progress = call.exact not in seen and not _asked_before(ring, call, reads)
     else:
         call.head = text[:TEXT_BYTES_MAX]

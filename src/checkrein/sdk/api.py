@@ -45,9 +45,9 @@ def instrument() -> tuple[str, ...]:
     with quiet.quiet("instrument"):
         context.follow_threads()
         client.get()
-        from checkrein.sdk import instruments
+        from checkrein.sdk.instruments import instrument as watch
 
-        return instruments.instrument()
+        return watch()
     return ()
 
 

@@ -44,7 +44,8 @@ def link_maker(config: Config, recorder: Any) -> Callable[[Client], Link]:
             return SupervisorLink(config.supervisor, lambda: client)
         if config.url == OFF:
             return NoLink()
-        from checkrein.sdk.links.bus import BusLink, connect_nats
+        from checkrein.sdk.links.bus import BusLink
+        from checkrein.sdk.links.connect import connect_nats
         from checkrein.sdk.links.session import ask
         from checkrein.sdk.links.shipping import RingShipping
 

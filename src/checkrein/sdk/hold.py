@@ -103,6 +103,18 @@ class Hold:
         """The task that a halt cancels from outside."""
         self._outer = (loop, task)
 
+    def bind_root(self) -> None:
+        """For the ambient run, which no `with` surrounds: a halt cancels the first task of the loop
+        that calls come from, which is the program's own main task."""
+        if self._outer is not None and not self._outer[1].done():
+            return
+        tasks = [task for task in asyncio.all_tasks() if task.get_name().startswith("Task-")]
+        numbered = [
+            (int(name[5:]), task) for task in tasks if (name := task.get_name())[5:].isdigit()
+        ]
+        if numbered:
+            self.bind(asyncio.get_running_loop(), min(numbered, key=lambda one: one[0])[1])
+
     def unbind(self) -> bool:
         """The run has left its task. True if the task was cancelled by us: the caller takes the
         cancellation back."""

@@ -4,12 +4,9 @@ import asyncio
 import contextlib
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Iterator
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from checkrein.events import types as events
 from checkrein.policy.types import Action, Verdict
@@ -18,32 +15,13 @@ from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hold import Hold
 from checkrein.sdk.rein import Answer, Ordered
-from checkrein.sdk.step import Step
+from checkrein.sdk.step import Held, RunInfo, Step, Steps
 
 if TYPE_CHECKING:
     from checkrein.sdk.client import Client
 
 _BACKSTOP_NS = 2_000_000_000
 """How long after a runaway the server may take to halt the run before this process does."""
-
-
-class Held(Exception):
-    """The run is held, and the caller will wait in its own way. Never reaches the agent."""
-
-
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is called. `adopted`: it was begun by the supervisor, for the whole process."""
-
-    run_id: str
-    task_id: str
-    agent: str
-    room: str
-    goal: str = ""
-    task_type: str = ""
-    parent_run_id: str = ""
-    labels: dict[str, str] = {}
-    adopted: bool = False
-    ambient: bool = False
 
 
 class Run:
@@ -355,6 +333,8 @@ class Run:
         if state != before:
             status = "escalated" if verb == "escalate" else state
             self.record(events.Status, status=status, reason=values.clean_text(reason, 2_000))
+            by = self.hold.rein.issued_by or "an order"
+            quiet.LOG.warning("checkrein: run %s is %s by %s: %s", self.run_id, status, by, reason)
         if state == "halted":
             self.client.halt_children(self, reason)
         self.client.changed(self)
@@ -416,32 +396,4 @@ class Run:
         self._token = None
 
 
-class Steps:
-    """The iterator of `run.steps()`, for `for` and `async for`."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def __iter__(self) -> Iterator[Step]:
-        run = self._run
-        try:
-            while not run.ended or run.hold.halted:
-                run.hold.check()
-                if run.hold.taut:
-                    run.end_step()
-                    run.hold.wait()
-                yield run.begin_step()
-        finally:
-            run.end_step()
-
-    async def __aiter__(self) -> AsyncIterator[Step]:
-        run = self._run
-        try:
-            while not run.ended or run.hold.halted:
-                run.hold.check()
-                if run.hold.taut:
-                    run.end_step()
-                    await run.hold.wait_async()
-                yield run.begin_step()
-        finally:
-            run.end_step()
+__all__ = ["Held", "Run", "RunInfo"]

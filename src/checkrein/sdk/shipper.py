@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from checkrein.bus import messages, subjects
 from checkrein.bus.types import Bus, BusError, Handler, Message, Refused, Subscription
+from checkrein.sdk.aside import aside
 from checkrein.sdk.lanes import LINGER_NS, Send, ShipperCore
 from checkrein.sdk.reader import RingReader
 from checkrein.sdk.recorder import Recorder
@@ -278,7 +279,7 @@ class Shipper:
         upto, state = cursor = load.core.cursor()
         load.confirming = True
         try:
-            await asyncio.to_thread(load.reader.confirm, upto, state)
+            await aside(load.reader.confirm, upto, state)
             load.confirmed = cursor
         except (OSError, ValueError) as error:
             self._say(f"cannot note progress in {load.reader.directory}: {error}")
@@ -302,7 +303,7 @@ class Shipper:
 
     async def _recover(self, load: _Load) -> None:
         try:
-            recovered = await asyncio.to_thread(load.reader.recover)
+            recovered = await aside(load.reader.recover)
             for first, last in recovered.torn:
                 load.core.chains_broken()
                 self._say(f"{load.reader.directory}: numbers {first} to {last} are not on disk")

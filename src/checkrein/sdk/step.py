@@ -1,4 +1,13 @@
-"""One step of a run: what was done in it, for the iteration record at its end."""
+"""The steps of a run: what was done in each, for the iteration record at its end; and what a run is
+called."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from checkrein.sdk.run import Run
 
 ACTIONS_MAX = 100
 """Actions named in one iteration record; more are only counted."""
@@ -44,3 +53,53 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<step {self.number}>"
+
+
+class Steps:
+    """The iterator of `run.steps()`, for `for` and `async for`."""
+
+    def __init__(self, run: "Run") -> None:
+        self._run = run
+
+    def __iter__(self) -> Iterator[Step]:
+        run = self._run
+        try:
+            while not run.ended or run.hold.halted:
+                run.hold.check()
+                if run.hold.taut:
+                    run.end_step()
+                    run.hold.wait()
+                yield run.begin_step()
+        finally:
+            run.end_step()
+
+    async def __aiter__(self) -> AsyncIterator[Step]:
+        run = self._run
+        try:
+            while not run.ended or run.hold.halted:
+                run.hold.check()
+                if run.hold.taut:
+                    run.end_step()
+                    await run.hold.wait_async()
+                yield run.begin_step()
+        finally:
+            run.end_step()
+
+
+class Held(Exception):
+    """The run is held, and the caller will wait in its own way. Never reaches the agent."""
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is called. `adopted`: it was begun by the supervisor, for the whole process."""
+
+    run_id: str
+    task_id: str
+    agent: str
+    room: str
+    goal: str = ""
+    task_type: str = ""
+    parent_run_id: str = ""
+    labels: dict[str, str] = {}
+    adopted: bool = False
+    ambient: bool = False

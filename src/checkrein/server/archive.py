@@ -24,8 +24,15 @@ from checkrein.bus.messages import Stored, encode
 from checkrein.bus.types import BusError, Consumer, Message
 from checkrein.events.envelope import Envelope, pack
 from checkrein.server.archive_answers import Questions
-from checkrein.server.archive_intake import RECORDER, DeadLetter, Intake, Taken
+from checkrein.server.archive_intake import (
+    RECORDER,
+    DeadLetter,
+    Intake,
+    Taken,
+    forgeries,
+)
 from checkrein.server.context import RoleContext
+from checkrein.server.said import message_of
 from checkrein.store import RowRefused, Store, StoreError, StoreFull, open_store
 from checkrein.store.types import Row
 
@@ -145,7 +152,8 @@ class Archive:
     async def _news_within(self, seconds: float) -> bool:
         self._news.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         return bool(self._waiting)
 
     async def _pause(self, seconds: float) -> None:
@@ -157,7 +165,8 @@ class Archive:
                 return
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._news.wait()
 
     def _next_batch(self) -> list[Message]:
         count = size = 0
@@ -197,7 +206,8 @@ class Archive:
             except (StoreError, BusError, OSError) as error:
                 self._say_trouble(error)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), RETRY_S)
+                    async with asyncio.timeout(RETRY_S):
+                        await self._stop.wait()
                 if self._stop.is_set():
                     return None
                 continue
@@ -250,6 +260,8 @@ class Archive:
                 "archive: refused %s of message %d on %s: %s",
                 letter.place, letter.position, letter.subject, letter.reason,
             )  # fmt: skip
+        for event in forgeries(letters, self._context.world.now_ns()):
+            await self._bus.append(*message_of(event))
 
     async def _acknowledge(
         self, consumer: Consumer, messages: Sequence[Message], taken: Taken

@@ -4,15 +4,19 @@ Runs in the archive's writing thread. Asks the store only for lanes it does not 
 """
 
 import collections
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from checkrein.bus import subjects
+from checkrein.bus.sessions import outside
 from checkrein.bus.types import Message
 from checkrein.events.codec import EventError, fields_of
 from checkrein.events.envelope import PARTITIONS, Envelope, EnvelopeError, unpack
+from checkrein.events.refusals import FORGERY, refused
+from checkrein.events.types import ScopeDecision
 from checkrein.server.archive_lanes import (
     Finding,
     Lane,
@@ -42,6 +46,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0
     data: bytes = b""
     bytes: int = 0
+    forged: bool = False
+    """It named somebody else than its sender, who is `agent`."""
 
 
 class Taken(msgspec.Struct):
@@ -127,14 +133,14 @@ class Intake:
             fields = fields_of(raw)
         except EventError as error:
             why = str(error)
-        why = why or _forgery(fields, envelope, seq) or objection(fields)
-        why = why or objection_to_body(fields, len(bytes(raw)))
+        forged = "" if why else _forgery(fields, envelope, seq)
+        why = why or forged or objection(fields) or objection_to_body(fields, len(bytes(raw)))
         if not why:
             return fields
-        place = f"event {seq}"
-        taken.dead.append(
-            _dead(message, envelope.agent, place, why, envelope.recorder, seq, bytes(raw))
+        letter = _dead(
+            message, envelope.agent, f"event {seq}", why, envelope.recorder, seq, bytes(raw)
         )
+        taken.dead.append(msgspec.structs.replace(letter, forged=bool(forged)))
         return None
 
     # --- lanes -----------------------------------------------------------------------------------
@@ -268,9 +274,35 @@ def _open(message: Message, taken: Taken) -> Envelope | None:
         return None
     why = _objection_to_envelope(envelope, agent)
     if why:
-        taken.dead.append(_dead(message, agent, "envelope", why, envelope.recorder))
+        letter = _dead(message, agent, "envelope", why, envelope.recorder)
+        forged = envelope.agent != agent
+        taken.dead.append(msgspec.structs.replace(letter, forged=forged))
         return None
     return envelope
+
+
+def forgeries(letters: Iterable[DeadLetter], now_ns: int) -> list[ScopeDecision]:
+    """What is to be said of the letters that were forged: one event for each sender and recorder,
+    which names the first and counts the others. Always the same number for the same letters."""
+    groups: dict[tuple[str, str], list[DeadLetter]] = {}
+    for letter in letters:
+        if letter.forged:
+            groups.setdefault((letter.agent, letter.recorder), []).append(letter)
+    return [_refused(group, now_ns) for group in groups.values()]
+
+
+def _refused(letters: list[DeadLetter], now_ns: int) -> ScopeDecision:
+    first = letters[0]
+    run_id, task_id = outside(first.agent, first.recorder)
+    text = f"forged/{first.subject}/{first.position}/{first.place}"
+    seq = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % (2**62 - 1) + 1
+    others = f" (and {len(letters) - 1} more)" if len(letters) > 1 else ""
+    common = {
+        "recorder": RECORDER, "seq": seq, "ts": now_ns, "environment": "", "room": "",
+        "agent": first.agent, "run_id": run_id, "task_id": task_id, "step": 0,
+    }  # fmt: skip
+    why = f"{first.place} of message {first.position} on {first.subject} {first.reason}{others}"
+    return refused(common, FORGERY, "archive", f"record {first.subject}", why)
 
 
 def _objection_to_envelope(envelope: Envelope, agent: str) -> str:

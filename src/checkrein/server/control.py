@@ -26,6 +26,7 @@ from checkrein.bus.messages import (
     encode,
     progress_of,
 )
+from checkrein.bus.sessions import objection_to_run
 from checkrein.bus.types import Bucket, BusError, Message, Subscription, WrongRevision
 from checkrein.control.core import Control
 from checkrein.control.signing import OrderSigner, load_signer
@@ -48,6 +49,7 @@ from checkrein.control.types import (
 )
 from checkrein.server.context import RoleContext
 from checkrein.server.control_writing import Auditor, Notifier, Saver, Teller
+from checkrein.server.sessions import Sessions
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +79,15 @@ async def run(context: RoleContext) -> None:
 class Edge:
     """Feeds the state machine and carries out what it says."""
 
-    def __init__(self, context: RoleContext, control: Control, buckets: dict[str, Bucket]) -> None:
+    def __init__(
+        self,
+        context: RoleContext,
+        control: Control,
+        buckets: dict[str, Bucket],
+        sessions: Sessions,
+    ) -> None:
         self._context = context
+        self._sessions = sessions
         self._bus = context.control_bus
         self._world = context.world
         self.control = control
@@ -112,12 +121,13 @@ class Edge:
         records = buckets[subjects.BUCKET_CONTROL]
         generation = await next_generation(records)
         clock = await records.get("clock")
+        sessions = await Sessions.open(bus, context.world)
         control = Control(
-            signer, context.world, generation,
+            signer, context.world, generation, sessions.known,
             not_before=decode(clock.value, int) if clock and clock.value else 0,
         )  # fmt: skip
         await records.put("clock", encode(control.clock_wanted))
-        edge = cls(context, control, buckets)
+        edge = cls(context, control, buckets, sessions)
         actions = control.restore(
             await _read(buckets[subjects.BUCKET_RUNS], RunRecord),
             await _read(buckets[subjects.BUCKET_COMMANDS], CommandState),
@@ -142,7 +152,7 @@ class Edge:
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """Everything that goes on beside the handlers."""
         works = [self._tick(), self._reserve(), self._teller.work(), self._auditor.work()]
-        works.append(self._notifier.work())
+        works += [self._notifier.work(), self._sessions.follow()]
         for saver in self._savers.values():
             works += saver.works()
         return works
@@ -210,7 +220,8 @@ class Edge:
                 self._next_due_ns = self.control.due_ns
                 self._nudge.clear()
                 try:
-                    await asyncio.wait_for(self._nudge.wait(), wait_ns / 1e9)
+                    async with asyncio.timeout(wait_ns / 1e9):
+                        await self._nudge.wait()
                 except TimeoutError:
                     pass
                 else:
@@ -273,6 +284,9 @@ class Edge:
             answer = encode(Registered(error=str(error)))
             await self._publish(self._bus.respond(message, answer))
             return
+        known = self._sessions.known.get(session)
+        if known is None or any(objection_to_run(known, run) for run in registration.runs):
+            await self._sessions.look(session)  # it may be newer than what has come by
         await self.feed(Registering(session, registration, message))
 
     async def _on_beat(self, message: Message) -> None:

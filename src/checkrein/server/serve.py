@@ -22,6 +22,7 @@ from checkrein.world import REAL
 _log = logging.getLogger(__name__)
 _EVENT_PATH = ("archive", "watch")
 _NICE = 10
+_STOP_S = 12
 READY_FD = "CHECKREIN_READY_FD"
 
 
@@ -49,7 +50,7 @@ def main(role: str, options: Options) -> int:
 async def _serve(role: str, options: Options) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stop)
     keys = Keys.load_or_create(options.data / "keys")
     bus = await _connect(options.bus_urls, keys, role, stop)
     control_bus = await _connect(options.control_urls, keys, role, stop)
@@ -80,6 +81,13 @@ async def _serve(role: str, options: Options) -> int:
     return 0
 
 
+def _stop(stop: asyncio.Event) -> None:
+    """Finish what has begun, but not for ever: with the buses gone there may be no end to wait for.
+    What was not acknowledged comes again at the next start."""
+    signal.alarm(_STOP_S)
+    stop.set()
+
+
 async def prepare(bus: Bus, control_bus: Bus) -> None:
     """Makes the streams and buckets that the roles share, or checks that they are as they must be.
     Safe to do from several roles at once. Raises BusError."""
@@ -103,7 +111,8 @@ async def _connect(
                 _log.warning("%s: waiting for the bus: %s", role, error)
                 said = True
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.1)
+                async with asyncio.timeout(0.1):
+                    await stop.wait()
         except BusError as error:
             _log.error("%s: %s", role, error)
             raise

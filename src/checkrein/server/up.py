@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from checkrein.bus.credentials import Keys
+from checkrein.bus.credentials import Keys, write_once
 from checkrein.bus.embedded import EmbeddedServer, ServerError, find_binary
 from checkrein.server.children import Child, ChildSpec
 from checkrein.server.options import ROLES, Options, OptionsError, read_settings
@@ -209,10 +209,7 @@ class _Announcement:
 def _operator_token(data: Path) -> Path:
     """`DATA/operator.token`, made with mode 0600 if it is not there."""
     path = data / "operator.token"
-    with suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(f"cro_{REAL.random_bytes(32).hex()}\n")
+    write_once(path, lambda: f"cro_{REAL.random_bytes(32).hex()}")
     return path
 
 

@@ -29,6 +29,7 @@ from checkrein.detect.watcher import Outgoing, Watcher, envelope_of
 from checkrein.policy.pact import PactError, default_pact, load
 from checkrein.policy.types import Pact
 from checkrein.server.context import RoleContext
+from checkrein.server.violations import Violations
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ STATE_FILE = "state.msgpack"
 
 
 async def run(context: RoleContext) -> None:
-    """Serves until `context.stop`. Raises BusError when the buses cannot be prepared."""
+    """Serves until `context.stop`. Raises BusError when the buses cannot be prepared. Beside it
+    the logs of the embedded servers are followed (`server.violations`)."""
     await Watch(context).run()
 
 
@@ -107,6 +109,7 @@ class Watch:
                 group.create_task(self._follow_pacts(pacts)),
                 group.create_task(self._tick()),
                 group.create_task(self._save()),
+                group.create_task(Violations(self._context).run()),
             ]
             sending = [
                 group.create_task(self._send()),

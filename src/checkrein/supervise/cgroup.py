@@ -1,8 +1,8 @@
-"""A cgroup of our own in the unified hierarchy, where one can be made: the strongest hold there is.
+"""A cgroup of our own in the unified hierarchy, where one can be made: the strongest hold.
 
-What is in it cannot leave by `setsid` or by forking twice; one write freezes it, forks included, and
-one write kills it. Needs no controller, only a folder of the hierarchy that this user may write:
-the system's for root, a delegated one for others.
+What is in it cannot leave by `setsid` or by forking twice; one write freezes it, forks included,
+and one write kills it. Needs no controller, only a folder of the hierarchy that this user may
+write: the system's for root, a delegated one for others.
 """
 
 import os

@@ -9,10 +9,9 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,17 +20,18 @@ from checkrein.bus.messages import RunRecord, SessionGrant, SessionRequest
 from checkrein.bus.types import Bus
 from checkrein.supervise import front, launch, proc
 from checkrein.supervise.cgroup import Leaf
-from checkrein.supervise.holding import Limits
+from checkrein.supervise.household import Household
 from checkrein.supervise.journal import Journal, RingRecording, host_name
 from checkrein.supervise.leftovers import Leftovers, is_empty
 from checkrein.supervise.link import Link
 from checkrein.supervise.local import LocalServer
+from checkrein.supervise.options import Options, agent_environment, task_of
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, ending
 from checkrein.supervise.place import Manifest, Place
 from checkrein.supervise.session import ServerUnreachable, ask
 from checkrein.supervise.shipping import Shipping
 from checkrein.supervise.supervisor import Supervisor
-from checkrein.supervise.tree import MARKER, Tree, hold, make_leaf
+from checkrein.supervise.tree import Tree, hold, make_leaf
 from checkrein.supervise.unit import Unit
 from checkrein.world import REAL, World
 
@@ -46,26 +46,6 @@ PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
              signal.SIGUSR2)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for. `pact` is the text of a pact file, already found to be one, and
-    `lost_contact` its word. `method`: strongest, cgroup or subreaper."""
-
-    argv: Sequence[str]
-    agent: str
-    named: bool = False
-    room: str = ""
-    environment: str = "development"
-    pact: str = ""
-    pact_path: str = ""
-    lost_contact: str = "continue"
-    url: str = ""
-    verbose: bool = False
-    method: str = "strongest"
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    limits: Limits = field(default_factory=Limits)
-
-
 def run(options: Options, world: World = REAL) -> int:
     """Runs the program to its end and returns its exit code as a shell would say it. Raises OSError
     when the state folder cannot be written."""
@@ -73,7 +53,7 @@ def run(options: Options, world: World = REAL) -> int:
     run_id = world.uuid7()
     record = RunRecord(
         run_id=run_id,
-        task_id=_task_of(environ) or world.trace_id(),
+        task_id=task_of(environ) or world.trace_id(),
         agent=options.agent,
         room=options.room,
         environment=options.environment,
@@ -400,37 +380,12 @@ class _Service:
 
 @asynccontextmanager
 async def _serving_socket(place: Place, supervisor: Supervisor) -> AsyncIterator[LocalServer]:
-    server = LocalServer(place.socket, supervisor)
+    server = LocalServer(place.socket, Household(supervisor))
     await server.open()
     try:
         yield server
     finally:
         await server.close()
-
-
-def agent_environment(options: Options, place: Place, manifest: Manifest) -> dict[str, str]:
-    """The program's environment: where its supervisor is, who it is, and the bootstrap that
-    instruments Python. Harmless to any other program."""
-    from checkrein import sdk
-
-    environment = dict(options.environ)
-    boot = str(Path(sdk.__file__ or "").parent / "boot")
-    path = environment.get("PYTHONPATH", "")
-    environment |= {
-        "PYTHONPATH": f"{boot}{os.pathsep}{path}" if path else boot,
-        "CHECKREIN_SUPERVISOR": str(place.socket),
-        "CHECKREIN_RECORDERS": str(place.recorders),
-        "CHECKREIN_RUN_ID": manifest.run.run_id,
-        "CHECKREIN_TASK_ID": manifest.run.task_id,
-        "CHECKREIN_AGENT": options.agent,
-        "CHECKREIN_ROOM": options.room,
-        "CHECKREIN_ENVIRONMENT": options.environment,
-        MARKER: manifest.run.run_id,
-    }
-    if options.pact_path:
-        environment["CHECKREIN_PACT"] = str(Path(options.pact_path).resolve())
-    environment.pop("CHECKREIN_TOKEN", None)  # an agent needs none, and must not have an operator's
-    return environment
 
 
 def _without_supervisor(place: Place, leaf: Leaf | None) -> None:
@@ -446,12 +401,6 @@ def _without_supervisor(place: Place, leaf: Leaf | None) -> None:
             elif what == "pause":
                 leaf.freeze()
     sys.stderr.write(f"checkrein: the run is not supervised any more (lost_contact: {what})\n")
-
-
-def _task_of(environ: Mapping[str, str]) -> str:
-    """The task this run belongs to, when it was started by a supervised one or by a traced one."""
-    parent = environ.get("TRACEPARENT", "").split("-")
-    return environ.get("CHECKREIN_TASK_ID", "") or (parent[1] if len(parent) == 4 else "")
 
 
 def _terminal_modes(terminal: int) -> list[Any] | None:

@@ -1,13 +1,14 @@
 """The process that the user started: it stands between the terminal and the supervisor.
 
-    checkrein run        this one: passes signals on, and starts the supervisor again if it is killed
+    checkrein run        this one: passes signals on, starts the supervisor again if it is killed
       supervisor         watches, ships, obeys
         the program      in its own group, with the terminal
 
 The supervisor is not in the terminal's way: Ctrl-Z stops the program and this process, and orders
-are still heard. If this process is killed, the supervisor goes on. If the supervisor is killed, what
-it held comes to this process (a subreaper, too), and a new supervisor takes it over. Kill both, and
-what the program's pact says of lost contact is done by the SDK and by the kernel (`death_signal`).
+are still heard. If this process is killed, the supervisor goes on. If the supervisor is killed,
+what it held comes to this process (a subreaper, too), and a new supervisor takes it over. Kill
+both, and what the program's pact says of lost contact is done by the SDK and by the kernel
+(`death_signal`).
 """
 
 import os
@@ -110,7 +111,7 @@ class _Front:
 
 
 def stand(serve: Serve, gave_up: Callable[[], None]) -> int:
-    """Runs `serve` in a process of its own and stands before it; returns its exit code. `gave_up` is
-    called when supervisors were killed again and again. Call before any thread is started."""
+    """Runs `serve` in a process of its own and stands before it; returns its exit code. `gave_up`
+    is called when supervisors were killed again and again. Call before any thread is started."""
     name_process("checkrein-run")
     return _Front(serve, gave_up).run()

@@ -1,4 +1,4 @@
-"""The pause part of a unit's ladder: hold at the boundary first, freeze only who does not get there.
+"""The pause part of a unit's ladder: hold at the boundary, freeze only who does not get there.
 
     asked     told to hold at its next boundary; calls in flight may finish
     held      it said that it holds

@@ -17,88 +17,48 @@ What it promises, whatever happens in whatever order:
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from checkrein.supervise.happenings import (
     Act,
-    Capture,
     Captured,
     Died,
-    Freeze,
     Froze,
     Happened,
     InFlight,
-    Kill,
     Killed,
     Mark,
     Ordered,
-    Report,
     Revoke,
     RunBegan,
     RunEnded,
     SdkChanged,
     SdkDid,
     Tell,
-    Thaw,
     Tick,
 )  # fmt: skip
-from checkrein.supervise.holding import Holding, Limits, Run, ms_since
+from checkrein.supervise.holding import Limits, Run
+from checkrein.supervise.stopping import SHUT, Halt, Order, Stopping
 
-Phase = Literal["fencing", "freezing", "capturing", "unwinding", "killing", "done"]
-SHUT = frozenset({"fence", "unwind", "held", "obeyed"})
 ASKED_MAX = 256
-CAPTURE_MS_MAX = 250
-
-
-@dataclass
-class _Order:
-    """An order under way, and when it came."""
-
-    ordered: Ordered
-    at_ns: int
-    runs: dict[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.runs = dict(self.ordered.runs)
-
-
-@dataclass
-class _Halt:
-    """The whole tree is being stopped. `asked`: who is told; `shut`: whose boundary refuses."""
-
-    orders: list[_Order]
-    asked: set[str]
-    phase: Phase = "fencing"
-    until_ns: int = 0
-    frozen: bool = False
-    park: bool = False
-    shut: set[str] = field(default_factory=set)
-    failed: bool = False
-    marked: bool = False
 
 
 @dataclass
 class _Partial:
     """Runs that share their process are being stopped in their own code."""
 
-    order: _Order
+    order: Order
     left: set[str]
     until_ns: int
     shut: set[str] = field(default_factory=set)
 
 
-class Ladder:
+class Ladder(Stopping):
     """One unit's. Feed it with `step`, do what it returns, in order; call again by `wake_at_ns`."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits if limits is not None else Limits()
-        self.runs: dict[str, Run] = {}
-        self.connected = 0
-        self.dead = False
-        self._halt: _Halt | None = None
+        super().__init__(limits if limits is not None else Limits())
         self._partial: list[_Partial] = []
-        self._asked: dict[tuple[str, str], _Order] = {}
-        self._holding = Holding(self.limits, self.runs)
+        self._asked: dict[tuple[str, str], Order] = {}
 
     @property
     def wake_at_ns(self) -> int | None:
@@ -109,21 +69,6 @@ class Ladder:
         if self._halt is None:
             times += self._holding.times()
         return min(times, default=None)
-
-    @property
-    def halting(self) -> bool:
-        """Whether the whole tree is being, or has been, stopped by an order."""
-        return self._halt is not None
-
-    @property
-    def done(self) -> bool:
-        """Whether an order stopped the whole tree, and nobody of it is left."""
-        return self._halt is not None and self._halt.phase == "done"
-
-    @property
-    def parking(self) -> bool:
-        """Whether the tree is being stopped because a pause outlived its lease."""
-        return self._halt is not None and self._halt.park
 
     @property
     def frozen(self) -> bool:
@@ -177,7 +122,7 @@ class Ladder:
     # -- orders --------------------------------------------------------------------------------
 
     def _ordered(self, now_ns: int, ordered: Ordered) -> list[Act]:
-        order = _Order(ordered, now_ns)
+        order = Order(ordered, now_ns)
         acts: list[Act] = []
         live: dict[str, int] = {}
         for run_id, epoch in ordered.runs:
@@ -200,7 +145,7 @@ class Ladder:
             return acts + self._holding.resume(now_ns, ordered, set(live), self.connected > 0)
         return acts + self._forward(now_ns, order, set(live))
 
-    def _too_late(self, now_ns: int, order: _Order, run_id: str, run: Run | None) -> list[Act]:
+    def _too_late(self, now_ns: int, order: Order, run_id: str, run: Run | None) -> list[Act]:
         if run is None:
             return self._refuse(now_ns, order, {run_id}, "no such run here")
         if order.ordered.verb == "halt":
@@ -208,10 +153,10 @@ class Ladder:
             return [self._report(now_ns, order, run_id, "obeyed", confirmed=True, detail=detail)]
         return self._refuse(now_ns, order, {run_id}, "the run has ended")
 
-    def _refuse(self, now_ns: int, order: _Order, runs: set[str], why: str) -> list[Act]:
+    def _refuse(self, now_ns: int, order: Order, runs: set[str], why: str) -> list[Act]:
         return [self._report(now_ns, order, run, "refused", detail=why) for run in sorted(runs)]
 
-    def _forward(self, now_ns: int, order: _Order, runs: set[str]) -> list[Act]:
+    def _forward(self, now_ns: int, order: Order, runs: set[str]) -> list[Act]:
         if self.connected == 0:
             return self._refuse(now_ns, order, runs, "no SDK answers in this program")
         acts: list[Act] = []
@@ -224,7 +169,7 @@ class Ladder:
 
     # -- halt ----------------------------------------------------------------------------------
 
-    def _halt_runs(self, now_ns: int, order: _Order, runs: set[str]) -> list[Act]:
+    def _halt_runs(self, now_ns: int, order: Order, runs: set[str]) -> list[Act]:
         if self._halt is not None:
             return self._join(now_ns, self._halt, order, runs)
         below = self._with_descendants(runs)
@@ -237,96 +182,12 @@ class Ladder:
         acts = self._holding.forget(below) + self._holding.let_go(now_ns)
         return acts + [self._tell(order, run_id) for run_id in sorted(below)]
 
-    def _join(self, now_ns: int, halt: _Halt, order: _Order, runs: set[str]) -> list[Act]:
-        halt.orders.append(order)
-        if halt.phase == "done":
-            return [
-                self._report(now_ns, order, run, "obeyed", confirmed=True, detail="already halted")
-                for run in sorted(runs)
-            ]
-        if halt.frozen:
-            return [self._report(now_ns, order, r, "freeze", confirmed=True) for r in sorted(runs)]
-        return []
-
-    def _halt_tree(
-        self, now_ns: int, orders: list[_Order], runs: set[str], park: bool = False
-    ) -> list[Act]:
-        """All live runs go; those not named are affected, and told so."""
-        frozen, held = self._holding.tree == "frozen", self._holding.held()
-        halt = self._halt = _Halt(orders, set(runs), frozen=frozen, park=park, shut=held & runs)
-        acts = self._affected(now_ns, halt)
-        acts += [self._tell_halt(halt, run_id) for run_id in sorted(self._live())]
-        if frozen:
-            return acts + self._stands_still(now_ns, halt)
-        if self.connected > 0 and not runs <= halt.shut:
-            return acts + self._phase(now_ns, halt, "fencing", self.limits.fence_ms)
-        return acts + self._freeze(now_ns, halt)
-
-    def _affected(self, now_ns: int, halt: _Halt) -> list[Act]:
-        """Names the runs that fall with the halted ones, in the receipt."""
-        named = {run_id for order in halt.orders for run_id in order.runs}
-        affected = sorted(self._live() - named - halt.asked)
-        if not affected:
-            return []
-        note = f"also stopped, in the same process: {', '.join(affected)}"
-        return self._report_all(now_ns, halt, "delivered", detail=note)
-
-    def _stands_still(self, now_ns: int, halt: _Halt) -> list[Act]:
-        acts = self._mark_all(halt) + self._report_all(now_ns, halt, "freeze", confirmed=True)
-        return acts + self._capture(now_ns, halt)
-
-    def _mark_all(self, halt: _Halt) -> list[Act]:
-        """Once it is seen that they stand still, and not before."""
-        if halt.marked:
-            return []
-        halt.marked = True
-        return [
-            Mark(run_id, "halted", self._reason(halt, run_id)) for run_id in sorted(self._live())
-        ]
-
-    def _reason(self, halt: _Halt, run_id: str) -> str:
-        named = next((order for order in halt.orders if run_id in order.runs), None)
-        reason = (named or halt.orders[0]).ordered.reason
-        if halt.park:
-            return f"parked: paused for longer than its lease ({reason})"
-        if named is None and run_id not in halt.asked:
-            return f"shares its process with a halted run ({reason})"
-        return reason
-
-    def _phase(self, now_ns: int, halt: _Halt, phase: Phase, ms: int) -> list[Act]:
-        halt.phase = phase
-        halt.until_ns = now_ns + ms * 1_000_000
-        return []
-
-    def _freeze(self, now_ns: int, halt: _Halt) -> list[Act]:
-        self._phase(now_ns, halt, "freezing", self.limits.freeze_ms)
-        return [Freeze()]
-
-    def _capture(self, now_ns: int, halt: _Halt) -> list[Act]:
-        self._phase(now_ns, halt, "capturing", CAPTURE_MS_MAX)
-        return [Capture()]
-
-    def _unwind(self, now_ns: int, halt: _Halt) -> list[Act]:
-        live = self._live()
-        quiet = all(self.runs[run_id].calls == 0 for run_id in live)
-        may = self.connected > 0 and ((live <= halt.shut and quiet) or halt.park)
-        if not may or self.dead:
-            return self._kill(now_ns, halt)
-        halt.frozen = False
-        self._phase(now_ns, halt, "unwinding", self.limits.unwind_ms)
-        return [Thaw()]
-
-    def _kill(self, now_ns: int, halt: _Halt) -> list[Act]:
-        self._phase(now_ns, halt, "killing", self.limits.kill_ms)
-        return [Kill()]
-
     def _escalate(self, now_ns: int, partial: _Partial) -> list[Act]:
         """A run that shares its process did not end in its own code: the tree is stopped."""
         if self._halt is not None:
             return []
         left = partial.left | {run for other in self._partial for run in other.left}
-        acts = self._halt_tree(now_ns, [partial.order, *self._take_partial()], left)
-        return acts
+        return self._halt_tree(now_ns, [partial.order, *self._take_partial()], left)
 
     # -- answers -------------------------------------------------------------------------------
 
@@ -344,26 +205,6 @@ class Ladder:
         if order is None:
             return []
         return self._by_sdk(now_ns, order, did.run_id, did.stage, did.detail)
-
-    def _by_sdk(
-        self, now_ns: int, order: _Order, run_id: str, stage: str, detail: str
-    ) -> list[Act]:
-        if stage not in ("fence", "unwind", "held", "resumed", "obeyed", "refused", "failed"):
-            return []
-        if run_id not in order.runs:
-            return []
-        return [self._report(now_ns, order, run_id, stage, by="sdk", detail=detail)]
-
-    def _halt_shut(self, now_ns: int, halt: _Halt, run_id: str) -> list[Act]:
-        if run_id in halt.shut:
-            return []
-        halt.shut.add(run_id)
-        acts: list[Act] = []
-        for order in halt.orders:
-            acts += self._by_sdk(now_ns, order, run_id, "fence", "")
-        if halt.phase == "fencing" and self._live() <= halt.shut:
-            acts += self._freeze(now_ns, halt)
-        return acts
 
     def _ended(self, now_ns: int, run_id: str) -> list[Act]:
         run = self.runs.get(run_id)
@@ -415,41 +256,13 @@ class Ladder:
         halt.frozen = True
         return self._stands_still(now_ns, halt)
 
-    def _captured(self, now_ns: int, count: str) -> list[Act]:
-        halt = self._halt
-        if halt is None or halt.phase != "capturing":
-            return []
-        detail = f"{count} process(es)" if count else ""
-        return self._report_all(now_ns, halt, "capture", detail=detail) + self._unwind(now_ns, halt)
-
-    def _killed(self, now_ns: int, survivors: tuple[int, ...]) -> list[Act]:
-        halt = self._halt
-        if halt is None or halt.phase != "killing":
-            return []
-        if survivors:
-            acts: list[Act] = []
-            if not halt.failed:
-                halt.failed = True
-                pids = ", ".join(map(str, survivors[:8]))
-                acts = self._report_all(now_ns, halt, "failed", detail=f"still alive: {pids}")
-            return acts + self._kill(now_ns, halt)
-        halt.phase = "done"
-        halt.frozen = True
-        acts = self._mark_all(halt) + self._report_all(now_ns, halt, "kill", confirmed=True)
-        for run_id in sorted(self._live() | {run for order in halt.orders for run in order.runs}):
-            acts.append(Revoke(run_id))
-        for run in self.runs.values():
-            run.ended = True
-        acts += self._report_all(now_ns, halt, "revoke")
-        return acts + self._report_all(now_ns, halt, "obeyed", confirmed=True)
-
     def _died(self, now_ns: int) -> list[Act]:
-        """The main process is gone; what it started may still live, so a halt sweeps all the same."""
+        """The main process is gone; what it started may still live, so a halt sweeps anyway."""
         self.dead = True
         halt = self._halt
         if halt is None and self._partial:
             partial = self._take_partial()
-            halt = self._halt = _Halt(partial, {run for order in partial for run in order.runs})
+            halt = self._halt = Halt(partial, {run for order in partial for run in order.runs})
         if halt is not None:
             return [] if halt.phase in ("killing", "done") else self._kill(now_ns, halt)
         acts = self._holding.died(now_ns)
@@ -482,19 +295,16 @@ class Ladder:
         parked = self._holding.overdue(now_ns)
         if not parked:
             return []
-        orders = [_Order(ordered, at_ns) for ordered, at_ns in parked]
+        orders = [Order(ordered, at_ns) for ordered, at_ns in parked]
         runs = {run_id for order in orders for run_id in order.runs}
         return self._halt_tree(now_ns, orders, runs, park=True)
 
     # -- small -----------------------------------------------------------------------------------
 
-    def _live(self) -> set[str]:
-        return {run_id for run_id, run in self.runs.items() if not run.ended}
-
     def _is_halting(self, run_id: str) -> bool:
         return any(run_id in partial.left for partial in self._partial)
 
-    def _take_partial(self) -> list[_Order]:
+    def _take_partial(self) -> list[Order]:
         orders = [partial.order for partial in self._partial]
         self._partial.clear()
         return orders
@@ -508,47 +318,10 @@ class Ladder:
             below |= more
         return below
 
-    def _late_run(self, run_id: str) -> list[Act]:
-        """A run that begins in a tree which is being stopped is stopped with it."""
-        if self._halt is None or self._halt.phase == "done":
-            return []
-        return [self._tell_halt(self._halt, run_id)]
-
-    def _tell(self, order: _Order, run_id: str) -> Tell:
+    def _tell(self, order: Order, run_id: str) -> Tell:
         ordered = order.ordered
         epoch = order.runs.get(run_id, 0) or self.runs[run_id].epoch + 1
         return Tell(
             ordered.command_id, ordered.verb, run_id, epoch, ordered.reason, ordered.issued_by,
             dict(ordered.arguments or {}),
-        )  # fmt: skip
-
-    def _tell_halt(self, halt: _Halt, run_id: str) -> Tell:
-        """A run that no order names gets an epoch above its own: the boundary takes nothing less."""
-        first = next((o for o in halt.orders if run_id in o.runs), halt.orders[0])
-        ordered = first.ordered
-        epoch = first.runs.get(run_id, 0)
-        command_id, arguments = ordered.command_id, dict(ordered.arguments or {})
-        if halt.park:
-            command_id, epoch, arguments["park"] = f"{command_id}:park", 0, True
-        return Tell(
-            command_id, "halt", run_id, epoch or self.runs[run_id].epoch + 1,
-            self._reason(halt, run_id), ordered.issued_by, arguments,
-        )  # fmt: skip
-
-    def _report_all(
-        self, now_ns: int, halt: _Halt, stage: str, confirmed: bool = False, detail: str = ""
-    ) -> list[Act]:
-        return [
-            self._report(now_ns, order, run_id, stage, confirmed=confirmed, detail=detail)
-            for order in halt.orders
-            for run_id in sorted(order.runs)
-        ]
-
-    def _report(
-        self, now_ns: int, order: _Order, run_id: str, stage: str,
-        by: str = "supervisor", confirmed: bool = False, detail: str = "",
-    ) -> Report:  # fmt: skip
-        return Report(
-            order.ordered.command_id, run_id, order.runs.get(run_id, 0), stage,  # type: ignore[arg-type] # stages are checked by the type of Progress
-            ms_since(order.at_ns, now_ns), by, confirmed, detail,
         )  # fmt: skip

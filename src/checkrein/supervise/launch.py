@@ -1,7 +1,7 @@
 """Starting a program under control: a child that is held before it becomes the program.
 
-The child is forked first and waits: in its own process group, in its cgroup, with the terminal. Only
-when it is told its environment does it become the program, so there is no moment at which the
+The child is forked first and waits: in its own process group, in its cgroup, with the terminal.
+Only when it is told its environment does it become the program, so there is no moment at which the
 program runs and is not held. If whoever forked it dies before that, it ends without a trace.
 """
 
@@ -69,7 +69,7 @@ class Held:
 
 
 def fork_held(leaf: Leaf | None = None, terminal: int = -1) -> Held:
-    """`terminal`: file descriptor of the terminal whose foreground the child's group becomes, -1 for
+    """`terminal`: descriptor of the terminal whose foreground the child's group becomes, -1 for
     none. Call from the thread that lives as long as the supervisor does."""
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()

@@ -47,6 +47,8 @@ class Leftovers:
             self._take(place, manifest)
 
     def _take(self, place: Place, manifest: Manifest) -> None:
+        if manifest.cgroup:
+            Leaf(Path(manifest.cgroup)).remove()
         self.agents.update(manifest.agents)
         self.folders.append(place.recorders)
         self._places.append((place, manifest))

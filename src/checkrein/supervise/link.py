@@ -1,6 +1,6 @@
-"""The supervisor's connection to control: a session, one bus connection, registration, beats, orders
-and receipts. Goes on for ever: whatever breaks is made anew, and what control ordered meanwhile is
-read from the level when it is back.
+"""The supervisor's connection to control: a session, one bus connection, registration, beats,
+orders and receipts. Goes on for ever: whatever breaks is made anew, and what control ordered
+meanwhile is read from the level when it is back.
 """
 
 import asyncio
@@ -61,6 +61,7 @@ class Link:
         self._ended_beats: dict[str, int] = {}
         self._lost_at_ns: int | None = None
         self.grant: SessionGrant | None = None
+        self._renew = False
         self.settled = asyncio.Event()
         """Set once there is a connection, or the first try has failed."""
         self.linked = asyncio.Event()
@@ -126,7 +127,7 @@ class Link:
             and before.control_key == grant.control_key
             and self._bus is not None
         )
-        self.grant, self._agents = grant, set(agents)
+        self.grant, self._agents, self._renew = grant, set(agents), False
         for agent, text in grant.pacts.items():
             if text:
                 supervisor.pacts.setdefault(agent, text)
@@ -156,7 +157,7 @@ class Link:
         self.linked.set()
 
     async def _rest(self) -> None:
-        """Until the session must be renewed: half its life, more agents, or contact lost for long."""
+        """Until the session must be renewed: half its life, more agents, contact lost for long."""
         grant = self.grant
         half_s = 60.0
         if grant is not None and grant.expires_at:
@@ -167,7 +168,7 @@ class Link:
                 async with asyncio.timeout(1.0):
                     await self._again.wait()
             self._again.clear()
-            if not self._supervisor.needs <= self._agents:
+            if self._renew or not self._supervisor.needs <= self._agents:
                 return
             lost = self._lost_at_ns
             if lost is not None and self._world.monotonic_ns() - lost > LOST_S_MAX * 1e9:
@@ -209,7 +210,7 @@ class Link:
         if entry is not None and entry.value is not None:
             self._supervisor.deliver(entry.value)
 
-    # -- registrations, receipts, beats out ----------------------------------------------------------
+    # -- registrations, receipts, beats out ------------------------------------------------------
 
     async def _send(self) -> None:
         changed = self._supervisor.changed
@@ -260,6 +261,8 @@ class Link:
                     del waiting[record.run_id]
             if answer is None or answer.error:
                 _log.warning("runs not registered: %s", answer.error if answer else "no answer")
+                self._renew = True  # control may have lost what it knew of the session
+                self._again.set()
                 return
             for signed in answer.orders:
                 self._supervisor.deliver(signed)

@@ -1,8 +1,8 @@
 """The supervisor's end of `sdk.local`: a Unix socket on which the agent's processes speak.
 
-Who may speak: processes of our own user (the folder is 0700 and the kernel tells the peer's uid) that
-are in a tree we hold (the kernel tells the peer's pid). All others are hung up on and counted. What
-a process says is believed only about the unit it is in.
+Who may speak: processes of our own user (the folder is 0700 and the kernel tells the peer's uid)
+that are in a tree we hold (the kernel tells the peer's pid). All others are hung up on and counted.
+What a process says is believed only about the unit it is in.
 """
 
 import asyncio

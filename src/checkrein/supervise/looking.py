@@ -152,13 +152,16 @@ def _shared_table(units: Iterable[Unit]) -> proc.Table | None:
 
 
 def _safely(unit: Unit, look: Callable[[], T], otherwise: T) -> T:
-    """A tree whose cgroup was taken away is held by the subreaper from then on."""
+    """One unit's trouble is not the others'. A tree whose cgroup was taken away is held by the
+    subreaper from then on."""
     try:
         return look()
     except OSError as error:
-        if unit.tree.leaf is None:
+        if unit.tree.leaf is not None:
+            _log.warning("unit %s: its cgroup fails (%s); going on with sweeps", unit.name, error)
+            unit.tree.leaf = None
+        else:
             _log.warning("unit %s: %s", unit.name, error)
-            return otherwise
-        _log.warning("unit %s: its cgroup fails (%s); going on with sweeps", unit.name, error)
-        unit.tree.leaf = None
-        return otherwise
+    except Exception:
+        _log.exception("looking at unit %s", unit.name)
+    return otherwise

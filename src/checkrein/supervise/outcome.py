@@ -1,5 +1,6 @@
-"""How a run ended, told from how its process did: pure."""
+"""How a run ended, told from how its process did."""
 
+import os
 import signal
 from dataclasses import dataclass
 
@@ -47,8 +48,8 @@ class Ending:
 def ending(
     exited: Exit, *, halted: str = "", ended_by_code: bool, sent: int = 0, named: bool
 ) -> Ending:
-    """`halted`: the reason, when an order stopped the run. `sent`: a signal that was passed on to the
-    program before. `named`: the agent's own code began this run, so it ought to have ended it;
+    """`halted`: the reason, when an order stopped the run. `sent`: a signal that was passed on to
+    the program before. `named`: the agent's own code began this run, so it ought to have ended it;
     `ended_by_code`: it did."""
     if halted:
         return Ending("halted", halted)
@@ -71,3 +72,16 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def bury(pidfd: int) -> Exit:
+    """The exit status of a dead child; unknown when it was somebody else's child."""
+    try:
+        status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return UNKNOWN_EXIT
+    if status is None:
+        return UNKNOWN_EXIT
+    if status.si_code == os.CLD_EXITED:
+        return Exit(code=status.si_status)
+    return Exit(signal=status.si_status, dumped=status.si_code == os.CLD_DUMPED)

@@ -21,7 +21,7 @@ GONE = frozenset("ZX")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One row of the table. `started` is in clock ticks since boot; with `pid` it is an identity."""
+    """One row of the table. `started`, in clock ticks since boot, makes `pid` an identity."""
 
     pid: int
     parent: int
@@ -84,8 +84,8 @@ class Table:
         self._orphans: list[Process] | None = None
 
     def orphans(self, roots: Iterable[int], others: Set[int]) -> list[Process]:
-        """Children of the roots that are none of `others`: asked for with the same values by all who
-        share a table."""
+        """Children of the roots that are none of `others`: asked for with the same values by all
+        who share a table."""
         if self._orphans is None:
             found = (row for root in roots for row in self.children.get(root, ()))
             self._orphans = [row for row in found if row.pid not in others]

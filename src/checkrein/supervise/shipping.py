@@ -1,7 +1,7 @@
 """Ships every recorder below some folders, in a process of its own at a worse priority.
 
-A process and not a thread, for two reasons: orders must never wait for a lock that shipping holds, and
-a thread at a worse priority that holds Python's lock would make the whole supervisor as slow.
+A process and not a thread, for two reasons: orders must never wait for a lock that shipping holds,
+and a thread at a worse priority that holds Python's lock would make the supervisor as slow.
 
 Recorders appear while it works (each process makes one). One whose process has died is shipped to
 its end; one that everything is stored of is deleted by the shipper.
@@ -87,7 +87,8 @@ class Shipping:
         self.pid = pid
 
     def granted(self, grant: SessionGrant) -> None:
-        self._grant = msgspec.structs.replace(grant, pacts={})
+        names = dict.fromkeys(grant.pacts, "")  # whom it is for; the pacts are not needed
+        self._grant = msgspec.structs.replace(grant, pacts=names)
         self._say(Use(self._grant))
 
     def look(self) -> None:
@@ -212,7 +213,8 @@ class _Work:
                 await bus.close()
 
     async def _ship(self, bus: Bus, grant: SessionGrant) -> None:
-        """Until the end, or until the buses have moved."""
+        """Until the end, or until the buses have moved or the session is for more agents: a
+        connection keeps the permissions that it was made with."""
         from checkrein.sdk.shipper import Shipper
 
         shipper = Shipper([], bus, self._world)
@@ -220,7 +222,7 @@ class _Work:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(shipper.run(stop))
             try:
-                while not self._over() and self._same_buses(grant):
+                while not self._over() and self._will_do(grant):
                     if self._grant is not None:
                         _renew(bus, self._grant)
                     self._take_up(shipper)
@@ -259,8 +261,11 @@ class _Work:
             self._answers = -1
             _let_go_of_the_terminal()
 
-    def _same_buses(self, grant: SessionGrant) -> bool:
-        return self._grant is None or self._grant.bus_urls == grant.bus_urls
+    def _will_do(self, grant: SessionGrant) -> bool:
+        now = self._grant
+        return now is None or (
+            now.bus_urls == grant.bus_urls and now.pacts.keys() <= grant.pacts.keys()
+        )
 
     def _over(self) -> bool:
         return self._stopping and self._world.monotonic_ns() >= self._until_ns

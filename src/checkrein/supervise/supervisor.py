@@ -1,14 +1,12 @@
 """The supervisor: holds process trees from outside, and is the one who can say that they stopped.
 
-One serves many units. Nothing on its loop waits for events, JetStream or a disk: shipping has a loop
-of its own. Orders come in as signed bytes, from the edge or from the level; what became of them
-goes out as receipts.
+One serves many units. Nothing on its loop waits for events, JetStream or a disk: shipping has a
+process of its own. Orders come in as signed bytes, from the edge or from the level; what became of
+them goes out as receipts.
 """
 
 import asyncio
-import heapq
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -16,15 +14,15 @@ import msgspec
 
 from checkrein.bus.messages import Order, Progress, RunRecord
 from checkrein.bus.orders import Accepted, Inbox, OrderRefused
-from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Need, State, Welcome
 from checkrein.supervise import happenings as h
 from checkrein.supervise import proc
+from checkrein.supervise.alarms import Alarms
 from checkrein.supervise.holding import Limits
 from checkrein.supervise.journal import Journal, host_name
 from checkrein.supervise.ladder import Ladder
 from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
-from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit
+from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
 from checkrein.supervise.reports import Reports
 from checkrein.supervise.tree import Tree
 from checkrein.supervise.unit import Unit
@@ -70,8 +68,7 @@ class Supervisor:
         self._finished: dict[Unit, asyncio.Event] = {}
         self.told_exits: dict[int, Exit] = {}
         """How processes ended whose parent is not this one, by pid: told by the front."""
-        self._wakes: list[tuple[int, int, Unit]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms: Alarms[Unit] = Alarms(world, self._ring)
         self._mains: set[int] = set()
         self._looking = Looking(world, self._answered, self._reap)
         self._tasks: asyncio.TaskGroup | None = None
@@ -85,8 +82,7 @@ class Supervisor:
                 yield
             finally:
                 looking.cancel()
-                if self._timer is not None:
-                    self._timer.cancel()
+                self._alarms.close()
                 loop = asyncio.get_running_loop()
                 for unit in self.units.values():
                     if unit.tree.pidfd >= 0:
@@ -116,7 +112,7 @@ class Supervisor:
             self.journal.status(record, 0, "running", why)
         else:
             self.journal.started(record, argv)
-        self._began(unit, record)
+        self.began(unit, record)
         return unit
 
     async def finished(self, unit: Unit) -> Exit:
@@ -170,6 +166,8 @@ class Supervisor:
         except OrderRefused as error:
             self.orders_refused += 1
             _log.warning("%s", error)
+            why = f"{error.why}: {error.detail}"
+            self._report(h.Report(error.command_id, "", 0, "refused", 0.0, detail=why))
             return
         order = accepted.order
         if order.verb == "probe":
@@ -187,6 +185,7 @@ class Supervisor:
                 self._refuse(order, run.run_id, run.epoch, "no such run here")
             else:
                 by_unit.setdefault(unit, []).append((run.run_id, run.epoch))
+        later: list[tuple[Unit, list[h.Act]]] = []
         for unit, runs in by_unit.items():
             ordered = h.Ordered(
                 order.command_id, order.verb, tuple(runs), order.reason, order.issued_by,
@@ -195,7 +194,13 @@ class Supervisor:
             if order.verb == "inspect":
                 self._inspect(unit, ordered, at_ns)
             else:
-                self._apply(unit, unit.ladder.step(at_ns, ordered))
+                acts = unit.ladder.step(at_ns, ordered)
+                for act in acts:
+                    if isinstance(act, h.Freeze):
+                        self._do_or_sweep(unit, act)
+                later.append((unit, [act for act in acts if not isinstance(act, h.Freeze)]))
+        for unit, acts in later:  # while the kernel is stopping them
+            self.apply(unit, acts)
         epochs = {run.run_id: run.epoch for run in order.runs}
         for run_id, why in accepted.refused:
             if run_id in accepted.again:
@@ -231,20 +236,24 @@ class Supervisor:
 
     # -- what the ladders want -----------------------------------------------------------------
 
-    def _apply(self, unit: Unit, acts: list[h.Act]) -> None:
+    def apply(self, unit: Unit, acts: list[h.Act]) -> None:
+        """Does what a unit's ladder wants."""
         captured = any(isinstance(act, h.Capture) for act in acts)
         for act in acts:
-            try:
-                if isinstance(act, h.Mark):
-                    # What is captured is recorded with the status, in one event.
-                    self._mark(unit, act, silent=captured and act.run_id == unit.main_run)
-                    continue
-                self._do(unit, act)
-            except OSError as error:
-                _log.warning("unit %s: its cgroup fails (%s); sweeping instead", unit.name, error)
-                unit.tree.leaf = None
-                self._do(unit, act)
+            if isinstance(act, h.Mark):
+                # What is captured is recorded with the status, in one event.
+                self._mark(unit, act, silent=captured and act.run_id == unit.main_run)
+            else:
+                self._do_or_sweep(unit, act)
         self._set_timer(unit)
+
+    def _do_or_sweep(self, unit: Unit, act: h.Act) -> None:
+        try:
+            self._do(unit, act)
+        except OSError as error:
+            _log.warning("unit %s: its cgroup fails (%s); sweeping instead", unit.name, error)
+            unit.tree.leaf = None
+            self._do(unit, act)
 
     def _do(self, unit: Unit, act: h.Act) -> None:
         match act:
@@ -287,45 +296,26 @@ class Supervisor:
                 self.journal.status(
                     run.record, run.step, run.status, run.reason, {"capture": happened.detail}
                 )
-        self._feed(unit, happened)
+        self.feed(unit, happened)
 
-    def _feed(self, unit: Unit, happened: h.Happened) -> None:
-        self._apply(unit, unit.ladder.step(self.world.monotonic_ns(), happened))
+    def feed(self, unit: Unit, happened: h.Happened) -> None:
+        self.apply(unit, unit.ladder.step(self.world.monotonic_ns(), happened))
 
     def _set_timer(self, unit: Unit) -> None:
-        """One timer for all units, at the earliest time that any of them asked for."""
+        if unit.ladder.wake_at_ns is not None:
+            self._alarms.set(unit, unit.ladder.wake_at_ns)
+
+    def _ring(self, unit: Unit) -> None:
         wake_at_ns = unit.ladder.wake_at_ns
-        if wake_at_ns is None:
-            return
-        heapq.heappush(self._wakes, (wake_at_ns, id(unit), unit))
-        if self._wakes[0][2] is unit or self._timer is None:
-            self._start_timer()
-
-    def _start_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._wakes:
-            wait_s = max(0.0, (self._wakes[0][0] - self.world.monotonic_ns()) / 1e9)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        now_ns = self.world.monotonic_ns()
-        while self._wakes and self._wakes[0][0] <= now_ns:
-            _, _, unit = heapq.heappop(self._wakes)
-            wake_at_ns = unit.ladder.wake_at_ns
-            if wake_at_ns is not None and wake_at_ns <= now_ns and unit.name in self.units:
-                self._feed(unit, h.Tick())
-        if self._timer is None:
-            self._start_timer()
+        if wake_at_ns is not None and wake_at_ns <= self.world.monotonic_ns():
+            self.feed(unit, h.Tick())
 
     # -- the end of a process ------------------------------------------------------------------
 
     def _main_gone(self, unit: Unit) -> None:
         asyncio.get_running_loop().remove_reader(unit.tree.pidfd)
-        unit.died(_bury(unit.tree.pidfd))
-        self._feed(unit, h.Died())
+        unit.died(bury(unit.tree.pidfd))
+        self.feed(unit, h.Died())
         if self._tasks is not None:
             self._tasks.create_task(self._see_off(unit))
 
@@ -375,66 +365,15 @@ class Supervisor:
         if self._reaps:
             proc.reap_others({unit.tree.main for unit in self.units.values()})
 
-    # -- what the agent's processes say ----------------------------------------------------------
-
-    def unit_of(self, pid: int) -> str | None:
-        return next((name for name, unit in self.units.items() if unit.tree.holds(pid)), None)
-
-    def came(self, unit_name: str, peer: Peer, hello: Hello) -> Welcome:
-        unit = self.units[unit_name]
-        unit.peers.append(peer)
-        return Welcome(
-            pacts=self.pacts, room=self.room, environment=self.environment, standing=unit.standing()
-        )
-
-    def left(self, unit_name: str, peer: Peer) -> None:
-        unit = self.units[unit_name]
-        acts, ended = unit.left(peer, self.world.monotonic_ns())
-        self._apply(unit, acts)
-        for run in ended:
-            if run.ending is not None:
-                self.journal.ended(run.record, run.step, run.ending, UNKNOWN_EXIT)
-            self.to_register.pop(run.record.run_id, None)
-        self.changed.set()
-
-    def said(self, unit_name: str, peer: Peer, message: FromAgent) -> None:
-        unit = self.units[unit_name]
-        now_ns = self.world.monotonic_ns()
-        match message:
-            case Began(run=record, adopted=adopted):
-                record = msgspec.structs.replace(
-                    record, session=self.session, holder="supervisor", host=host_name(),
-                    pid=peer.pid, level=LEVEL,
-                )  # fmt: skip
-                named = not adopted or bool(record.goal or record.task_type)
-                self._began(unit, record, peer, named)
-            case Ended(run_id=run_id, status=status, reason=reason):
-                run = unit.runs.get(run_id)
-                if run is not None and run.owner is peer:
-                    self._apply(unit, unit.ended_by_code(run_id, status, reason, now_ns))
-                self.to_register.pop(run_id, None)
-            case State():
-                self._apply(unit, unit.stated(message, now_ns))
-            case Did(command_id=command_id, run_id=run_id, stage=stage, detail=detail):
-                run = unit.runs.get(run_id)
-                if run is not None and run.owner is peer:
-                    self._feed(unit, h.SdkDid(command_id, run_id, stage, detail))
-            case Need(agents=agents):
-                self.needs.update(agents)
-            case Hello():
-                pass
-        self.changed.set()
-
-    def _began(
+    def began(
         self, unit: Unit, record: RunRecord, owner: Peer | None = None, named: bool = False
     ) -> None:
+        """A run began in a unit, or was adopted. One that is another unit's is not taken."""
         holder = self._unit_of_run.get(record.run_id)
         if holder is not None and holder is not unit:
-            _log.warning(
-                "run %s is another unit's; not taken from unit %s", record.run_id, unit.name
-            )
+            _log.warning("run %s is another unit's, not of unit %s", record.run_id, unit.name)
             return
-        self._apply(unit, unit.began(record, self.world.monotonic_ns(), owner, named))
+        self.apply(unit, unit.began(record, self.world.monotonic_ns(), owner, named))
         if record.run_id in unit.runs:
             self._unit_of_run[record.run_id] = unit
             self.to_register[record.run_id] = unit.runs[record.run_id].record
@@ -463,16 +402,3 @@ class Supervisor:
 
     def _ms(self, at_ns: int) -> float:
         return round((self.world.monotonic_ns() - at_ns) / 1e6, 3)
-
-
-def _bury(pidfd: int) -> Exit:
-    """The exit status of a dead child; unknown when it was somebody else's child."""
-    try:
-        status = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except ChildProcessError:
-        return UNKNOWN_EXIT
-    if status is None:
-        return UNKNOWN_EXIT
-    if status.si_code == os.CLD_EXITED:
-        return Exit(code=status.si_status)
-    return Exit(signal=status.si_status, dumped=status.si_code == os.CLD_DUMPED)

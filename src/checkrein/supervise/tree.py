@@ -103,7 +103,7 @@ class Tree:
         return not running
 
     def survivors(self, table: Table | None = None) -> list[int]:
-        """Who is still alive. Chases: whoever is found outside the leaf is killed by `kill` again."""
+        """Who is still alive, in the leaf and outside."""
         alive = {process.pid for process in self.others(table)}
         if self.leaf is not None:
             with suppress(FileNotFoundError):
@@ -146,7 +146,7 @@ class Tree:
         return list(mine.values())
 
     def capture(self) -> dict[str, Any]:
-        """What the processes are and hold: for the record of a halt, taken while they stand still."""
+        """What the processes are and hold, while they stand still: for the record of a halt."""
         members = self.members()
         return {
             "method": self.method,
@@ -241,7 +241,7 @@ def make_leaf(unit: str, method: str = "strongest") -> tuple[Leaf | None, str]:
 
 def _portrait(process: Process) -> dict[str, Any]:
     shown: dict[str, Any] = {"pid": process.pid, "name": process.name, "state": process.state}
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(OSError, ValueError, LookupError):  # it may be dying: then it has no memory
         with open(f"/proc/{process.pid}/status") as file:
             lines = dict(line.split(":", 1) for line in file if ":" in line)
         shown["rss_kib"] = int(lines["VmRSS"].split()[0])

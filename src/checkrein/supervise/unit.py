@@ -82,8 +82,8 @@ class Unit:
         return acts + self._owners_changed(now_ns)
 
     def left(self, peer: Peer, now_ns: int) -> tuple[list[h.Act], list[LiveRun]]:
-        """A process hung up. If it is gone, and is not the main one (whose end is told by its exit),
-        the runs that it held have ended with it: they are returned."""
+        """A process hung up. If it is gone, and is not the main one (whose end is told by its
+        exit), the runs that it held have ended with it: they are returned."""
         with suppress(ValueError):
             self.peers.remove(peer)
         ended: list[LiveRun] = []

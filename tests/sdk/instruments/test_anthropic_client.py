@@ -7,10 +7,10 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic import beta_async_tool, beta_tool
-from checkrein.sdk.rein import Ordered
 from tests.recorded import Recorded, ambient, recorded
 
 from checkrein.events import types as events
+from checkrein.sdk.rein import Ordered
 from checkrein.server.demo.models import ModelServer
 
 ASK: Any = [{"role": "user", "content": "What is the weather?"}]

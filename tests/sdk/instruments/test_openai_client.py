@@ -6,11 +6,11 @@ from typing import Any
 
 import openai
 import pytest
-from checkrein.sdk.errors import Denied, Halted
-from checkrein.sdk.rein import Ordered
 from tests.recorded import Recorded, ambient, recorded
 
 from checkrein.events import types as events
+from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.rein import Ordered
 from checkrein.server.demo.models import ModelServer
 
 ASK: Any = [{"role": "user", "content": "What is the weather?"}]

@@ -12,7 +12,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from checkrein.bus import subjects
-from checkrein.bus.messages import CommandRun
+from checkrein.bus.credentials import Credential
+from checkrein.bus.messages import CommandRun, SessionRecord, decode, encode
+from checkrein.server.api.routes.sessions import SWEEP_MAX, sweep
 from checkrein.world import REAL
 from tests.server.api.conftest import Stand, event, eventually, live_run
 
@@ -134,6 +136,42 @@ async def test_a_session_gets_the_credentials_of_its_agents_only(stand: Stand) -
         assert subjects.events(agent, 0).rsplit(".", 1)[0] + ".*" in may
     assert not {">", "ev.>", "ctl.command", "cmd.>"} & set(may)
     assert claims["exp"] <= grant["expires_at"] // 10**9
+
+
+async def test_who_a_session_is_stands_written_before_it_is_granted(stand: Stand) -> None:
+    body = {"kind": "sdk", "agents": ["bot"], "room": "lab", "host": "here", "pid": 7}
+    async with stand.client() as client:
+        first = (await client.post("/api/v1/sessions", json=body)).json()
+        more = {**body, "agents": ["bot", "two"], "session": first["session"]}
+        second = (await client.post("/api/v1/sessions", json=more)).json()
+        other = await client.post("/api/v1/sessions", json={**more, "kind": "supervisor"})
+    bucket = await stand.control_bus.bucket(subjects.BUCKET_SESSIONS)
+    entry = await bucket.get(first["session"])
+    assert entry is not None
+    record = decode(entry.value or b"", SessionRecord)
+    assert (record.kind, record.agents, record.room) == ("sdk", ["bot", "two"], "lab")
+    assert (record.host, record.pid, record.expires_at) == ("here", 7, second["expires_at"])
+    assert record.user == Credential(second["jwt"], second["seed"]).user
+    assert record.earlier == [Credential(first["jwt"], first["seed"]).user]
+    assert other.status_code == 400
+    assert "is of kind `sdk`" in other.json()["detail"]
+
+
+async def test_sessions_that_ended_long_ago_are_removed_some_at_a_time(stand: Stand) -> None:
+    bucket = await stand.control_bus.bucket(subjects.BUCKET_SESSIONS)
+    hour_ns = 3600 * 10**9
+    for number in range(SWEEP_MAX + 5):
+        record = SessionRecord(
+            session=f"old-{number}", kind="sdk", agents=["a"], user="U", expires_at=1
+        )
+        await bucket.put(record.session, encode(record))
+    kept = SessionRecord(session="kept", kind="sdk", agents=["a"], user="U", expires_at=hour_ns)
+    await bucket.put("kept", encode(kept))
+    await bucket.put("garbage", b"\xc1")
+    await sweep(bucket, 2 * hour_ns)
+    assert len(await bucket.keys()) == 7
+    await sweep(bucket, 2 * hour_ns)
+    assert await bucket.keys() == ["kept"]
 
 
 async def test_a_pact_sent_with_a_session_is_in_force(stand: Stand) -> None:

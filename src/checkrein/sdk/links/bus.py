@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import (
@@ -30,10 +30,11 @@ from checkrein.bus.messages import (
 )
 from checkrein.bus.types import Bus, BusError, Message
 from checkrein.sdk import quiet
+from checkrein.sdk.aside import aside
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
-from checkrein.sdk.links.records import beat_of, record_of
+from checkrein.sdk.links.records import beat_of, ordered_of, record_of
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
 from checkrein.sdk.rein import Ordered
@@ -227,7 +228,8 @@ class BusLink:
             self._control = None
             for bus in (control, events):
                 with suppress(BusError, TimeoutError):
-                    await asyncio.wait_for(bus.close(), 2.0)
+                    async with asyncio.timeout(2.0):
+                        await bus.close()
 
     async def _granted(self, endpoint: Endpoint, agents: list[str]) -> SessionGrant:
         config = self._client.config
@@ -235,7 +237,7 @@ class BusLink:
             kind="sdk", agents=agents, session=self._session, room=config.room,
             environment=config.environment, host=socket.gethostname(), pid=os.getpid(),
         )  # fmt: skip
-        grant = await asyncio.to_thread(self._ask, endpoint, request)
+        grant = await aside(self._ask, endpoint, request)
         self._pacts.update(grant.pacts)
         return grant
 
@@ -373,6 +375,8 @@ class BusLink:
         except OrderRefused as error:
             quiet.refused_orders[error.why] += 1
             quiet.warn_once(f"order {error.why}", "checkrein: %s", error)
+            refused = Ordered(command_id=error.command_id, verb="", epoch=0)
+            self._report(refused, "", "refused", f"{error.why}: {error.detail}")
             return
         order = accepted.order
         self._arrived.setdefault(order.command_id, self._world.monotonic_ns())
@@ -383,37 +387,13 @@ class BusLink:
             self._obey(order, run_id, epochs[run_id])
         for run_id, why in accepted.refused:
             if run_id not in accepted.again:
-                self._report(_ordered(order, epochs[run_id]), run_id, "refused", why)
+                self._report(ordered_of(order, epochs[run_id]), run_id, "refused", why)
 
     def _obey(self, order: Order, run_id: str, epoch: int) -> None:
-        ordered = _ordered(order, epoch)
+        ordered = ordered_of(order, epoch)
         if order.verb != "probe":
             self._obedience.take(ordered, run_id)
         elif run_id in self._client.runs:
             self._report(ordered, run_id, "probe", "", nonce=order.nonce)
         else:
             self._report(ordered, run_id, "failed", "this process holds no such run")
-
-
-def _ordered(order: Order, epoch: int) -> Ordered:
-    return Ordered(
-        command_id=order.command_id, verb=order.verb, epoch=epoch, reason=order.reason,
-        issued_by=order.issued_by, arguments=order.arguments,
-    )  # fmt: skip
-
-
-async def connect_nats(grant: SessionGrant) -> tuple[Bus, Bus]:
-    """Both connections of a session. Raises BusError."""
-    from checkrein.bus.credentials import Credential
-    from checkrein.bus.nats import connect
-
-    credential = Credential(grant.jwt, grant.seed)
-    prefix = subjects.inbox(grant.session)
-    name = f"sdk {grant.session}"
-    events: Any = await connect(grant.bus_urls, credential, name=name, inbox_prefix=prefix)
-    try:
-        control = await connect(grant.control_urls, credential, name=name, inbox_prefix=prefix)
-    except BaseException:
-        await events.close()
-        raise
-    return events, control

@@ -1,10 +1,11 @@
-"""A run as it is registered and beaten for."""
+"""A run as it is registered and beaten for; an order as a run takes it."""
 
 import os
 import socket
 from typing import TYPE_CHECKING
 
-from checkrein.bus.messages import BeatRun, RunRecord
+from checkrein.bus.messages import BeatRun, Order, RunRecord
+from checkrein.sdk.rein import Ordered
 
 if TYPE_CHECKING:
     from checkrein.sdk.run import Run
@@ -26,4 +27,11 @@ def beat_of(run: "Run") -> BeatRun:
         age_ms=round((run.world.monotonic_ns() - run.last_ns) / 1e6, 3),
         in_flight=run.calls_in_flight(),
         reason=run.ended_reason if run.ended else run.hold.rein.reason,
+    )  # fmt: skip
+
+
+def ordered_of(order: Order, epoch: int) -> Ordered:
+    return Ordered(
+        command_id=order.command_id, verb=order.verb, epoch=epoch, reason=order.reason,
+        issued_by=order.issued_by, arguments=order.arguments,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from checkrein.bus.types import Bus
 from checkrein.sdk import quiet
+from checkrein.sdk.aside import aside
 from checkrein.world import REAL, World
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class RingShipping:
         from checkrein.sdk.ring import RingError
 
         while True:
-            for found in await asyncio.to_thread(find_recorders, self._root):
+            for found in await aside(find_recorders, self._root):
                 known = found.meta.recorder in shipper.recorders
                 if not found.alive and not known and found.meta.agent in agents:
                     with suppress(RingError):

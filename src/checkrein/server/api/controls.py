@@ -95,7 +95,8 @@ class Controls:
                 if left <= 0:
                     break
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), min(left, CHANGES_WAIT_S))
+                    async with asyncio.timeout(min(left, CHANGES_WAIT_S)):
+                        await changed.wait()
                 changed.clear()
                 state = await self.one(command_id)
             return state

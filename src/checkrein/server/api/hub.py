@@ -105,7 +105,8 @@ class Watcher:
                 return
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), beat_s)
+                async with asyncio.timeout(beat_s):
+                    await self._news.wait()
             except TimeoutError:
                 yield b": still here\n\n"
 

@@ -26,6 +26,9 @@ class Credential(Protocol):
     @property
     def seed(self) -> str: ...
 
+    @property
+    def user(self) -> str: ...
+
 
 class Minter(Protocol):
     """Makes the credentials of sessions (`bus.credentials.Keys`)."""
@@ -57,6 +60,7 @@ class Services:
     spawn: Callable[[Work], None]
     """Runs something beside the requests, for as long as the role works."""
     beat_s: float = 10.0
+    sessions_swept_ns: int | None = None
     health: tuple[int, list[Any]] = field(default=(0, []))
 
 

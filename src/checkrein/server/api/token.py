@@ -1,9 +1,9 @@
 """The operator's token: one secret in the data folder, readable by its owner only."""
 
 import hmac
-import os
 from pathlib import Path
 
+from checkrein.bus.credentials import write_once
 from checkrein.world import World
 
 FILE_NAME = "operator.token"
@@ -17,16 +17,8 @@ def load_or_create(data: Path, world: World) -> str:
     """The token in `data/operator.token`; made, durable and with mode 0600 from the start, if it is
     not there. Raises TokenError when the file is empty or open to others."""
     path = data / FILE_NAME
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _load(path)
-    made = f"cr_{world.random_bytes(24).hex()}"
-    with os.fdopen(handle, "w") as file:
-        file.write(made + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return made
+    write_once(path, lambda: f"cro_{world.random_bytes(32).hex()}")
+    return _load(path)
 
 
 def _load(path: Path) -> str:

@@ -51,20 +51,16 @@ async def play(
     tell = _json_teller() if as_json else _teller(Console(highlight=False))
     with ModelServer() as models:
         troupe = Troupe(world, url, token, models.url, folder)
-        began_ns = world.monotonic_ns()
-
-        def now_s() -> float:
-            return (world.monotonic_ns() - began_ns) / 1e9
-
-        listening, done = asyncio.Event(), asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
+                listening, done = asyncio.Event(), asyncio.Event()
+                clock = _Clock(world)
                 follower = group.create_task(
-                    _follow(url, token, plot, now_s, tell, listening, done)
+                    _follow(url, token, plot, clock, tell, listening, done)
                 )
                 # Nobody acts before somebody listens.
                 await listening.wait()
-                began_ns = world.monotonic_ns()
+                clock.begin()
                 actors = group.create_task(_act(troupe, plot, done))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(seconds_max):
@@ -72,10 +68,10 @@ async def play(
                 actors.cancel()
                 for agent in plot.missing:
                     plot.spoiled.setdefault(agent, _unseen(troupe.last_words(agent)))
-                _sum_up(plot, folder, now_s(), as_json)
-                if not (exit_when_done or as_json):
-                    _invite(folder, url)
+                _sum_up(plot, clock.now_s(), as_json)
                 if not exit_when_done:
+                    if not as_json:
+                        _invite(folder, url)
                     troupe.start(VISITORS)
                     await asyncio.Event().wait()
                 follower.cancel()
@@ -83,6 +79,20 @@ async def play(
             # In this thread, so that no second cancellation leaves somebody behind.
             troupe.stop()
     return plot.complete
+
+
+class _Clock:
+    """Seconds since the play began."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.begin()
+
+    def begin(self) -> None:
+        self._began_ns = self._world.monotonic_ns()
+
+    def now_s(self) -> float:
+        return (self._world.monotonic_ns() - self._began_ns) / 1e9
 
 
 async def _act(troupe: Troupe, plot: Plot, done: asyncio.Event) -> None:
@@ -110,7 +120,7 @@ async def _follow(
     url: str,
     token: str,
     plot: Plot,
-    now_s: Callable[[], float],
+    clock: _Clock,
     tell: Tell,
     listening: asyncio.Event,
     done: asyncio.Event,
@@ -127,7 +137,7 @@ async def _follow(
                     listening.set()
                     async for event_id, event in events_of(answer.aiter_lines()):
                         last_id = event_id or last_id
-                        for line in plot.hear(event, now_s()):
+                        for line in plot.hear(event, clock.now_s()):
                             tell(line)
                         if plot.complete:
                             done.set()
@@ -193,7 +203,7 @@ def _say_json(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _sum_up(plot: Plot, folder: Path, at_s: float, as_json: bool) -> None:
+def _sum_up(plot: Plot, at_s: float, as_json: bool) -> None:
     if as_json:
         caught = {
             catch.agent: {"at_s": round(catch.at_s, 3), "by": catch.by, "why": catch.why}

@@ -1,20 +1,36 @@
 """Sessions: how a holder of runs gets onto the buses."""
 
+import logging
 import re
+from functools import partial
 
 from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from checkrein.bus import subjects
-from checkrein.bus.messages import SessionGrant, SessionRequest
-from checkrein.server.api.problems import BadRequest
+from checkrein.bus.messages import (
+    MessageError,
+    SessionGrant,
+    SessionRecord,
+    SessionRequest,
+    decode,
+    encode,
+)
+from checkrein.bus.types import Bucket, BusError, Entry
+from checkrein.server.api.problems import BadRequest, Unready
 from checkrein.server.api.routes import pacts
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
 
 AGENTS_MAX = 500
 LIFE_S = 3600
+EARLIER_MAX = 8
+SWEEP_EVERY_S = 60
+SWEEP_MAX = 200
+KEPT_S = 3600
+"""A record outlives its last credential by so long: it may still be asked who that was."""
+_log = logging.getLogger(__name__)
 _SESSION = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -24,13 +40,15 @@ async def open_session(
 ) -> SessionGrant:
     """Opens or renews a session: bus addresses, a credential for both buses that ends at
     `expires_at` (renew well before), and each agent's pact. A pact in `pacts` is stored first, and
-    put in force for its agent."""
+    put in force for its agent. Who the session is stands in the bucket `sessions` before this
+    answers; a session keeps its kind for as long as it is known."""
     _check(data)
     for agent, text in data.pacts.items():
         await pacts.store(services, agent, text)
     session = data.session or services.world.uuid7()
     expires_at = services.world.now_ns() + LIFE_S * 1_000_000_000
     credential = services.minter.session(session, data.agents, expires_at)
+    await _write_down(services, session, data, credential.user, expires_at)
     services.metrics.count("checkrein_sessions_total", labels=(("kind", data.kind),))
     return SessionGrant(
         session=session, bus_urls=list(services.bus_urls), control_urls=list(services.control_urls),
@@ -52,6 +70,57 @@ def _check(data: SessionRequest) -> None:
             f"{data.session[:80]!r} cannot name a session",
             "Use 8 to 64 letters, digits, `-` or `_`, or leave it out to have one made.",
         )
+
+
+async def _write_down(
+    services: Services, session: str, data: SessionRequest, user: str, expires_at: int
+) -> None:
+    try:
+        bucket = await services.control_bus.bucket(subjects.BUCKET_SESSIONS)
+        before = _read(await bucket.get(session)) if data.session else None
+        if before is not None and before.kind != data.kind:
+            raise BadRequest(
+                f"session {session} is of kind `{before.kind}`, not `{data.kind}`",
+                "Open another session, without naming one.",
+            )
+        earlier = [] if before is None else [*before.earlier, before.user][-EARLIER_MAX:]
+        record = SessionRecord(
+            session=session, kind=data.kind, agents=data.agents, user=user, expires_at=expires_at,
+            earlier=earlier, room=data.room, environment=data.environment, host=data.host,
+            pid=data.pid,
+        )  # fmt: skip
+        await bucket.put(session, encode(record))
+    except BusError as error:
+        raise Unready(
+            f"the control bus does not answer: {error}", "Ask again in a moment."
+        ) from error
+    now = services.world.monotonic_ns()
+    swept = services.sessions_swept_ns
+    if swept is None or now - swept > SWEEP_EVERY_S * 1_000_000_000:
+        services.sessions_swept_ns = now
+        services.spawn(partial(sweep, bucket, services.world.now_ns()))
+
+
+def _read(entry: Entry | None) -> SessionRecord | None:
+    try:
+        return decode(entry.value, SessionRecord) if entry is not None and entry.value else None
+    except MessageError:
+        return None
+
+
+async def sweep(bucket: Bucket, now_ns: int) -> None:
+    """Removes records of sessions whose credential ended KEPT_S ago, SWEEP_MAX of them at most."""
+    try:
+        removed = 0
+        for entry in await bucket.entries():
+            record = _read(entry)
+            if record is None or record.expires_at + KEPT_S * 1_000_000_000 < now_ns:
+                await bucket.delete(entry.key)
+                removed += 1
+                if removed >= SWEEP_MAX:
+                    return
+    except BusError as error:
+        _log.info("old sessions are removed later: %s", error)
 
 
 async def _pacts(services: Services, agents: list[str]) -> dict[str, str]:

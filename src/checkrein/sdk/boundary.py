@@ -1,0 +1,44 @@
+"""What beginning any call has in common: whose boundary it is, and what a refusal or a fault of
+ours becomes."""
+
+from checkrein.policy.types import Verdict
+from checkrein.sdk import context, quiet, values
+from checkrein.sdk.errors import Denied
+from checkrein.sdk.hold import Hold
+from checkrein.sdk.run import Run
+
+
+def denial(verdict: Verdict, name: str) -> Denied:
+    reason = verdict.reason or f"refused by {verdict.guard or 'a guard'}"
+    advice = verdict.advice
+    if verdict.kind == "ask":
+        reason, advice = f"a human must approve this first: {reason}", advice or "ESCALATE"
+    return Denied(reason, action=name, rule=verdict.rule or verdict.guard, advice=advice)
+
+
+def hold_here() -> Hold | None:
+    """The hold of this coroutine's run."""
+    try:
+        run = context.current()
+        if run.info.ambient:
+            run.hold.bind_root()
+        return run.hold
+    except Exception as error:
+        quiet.fault("finding the run", error)
+        return None
+
+
+def unrecorded(error: Exception, call_id: str, run: Run | None, name: str, judged: bool) -> None:
+    """Beginning a call failed, and the fault is ours. A call that no guard could judge is denied:
+    else whoever makes the guard fail would be rid of it. Raises Denied."""
+    quiet.fault("beginning a call", error)
+    if run is None:
+        return
+    run.leave(call_id)
+    if not judged:
+        reason = f"the guard could not be asked: {type(error).__name__}"
+        raise Denied(reason, action=name, rule="guard-error", advice="ESCALATE") from error
+
+
+def said(error: BaseException) -> str:
+    return values.clean_text(f"{type(error).__name__}: {values.clean_text(error, 4_000)}", 4_200)

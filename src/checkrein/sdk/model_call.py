@@ -1,0 +1,213 @@
+"""One model call, from the request to the end of its answer."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from checkrein.events import types as events
+from checkrein.policy.types import Action, Verdict
+from checkrein.sdk import context, quiet, values
+from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.errors import Denied
+from checkrein.sdk.run import Held, Run
+
+MODEL_ADVICE_MARK = "[checkrein]"
+
+
+class ModelCall:
+    """A model call under way. `directives` must be put before the model, visibly marked: see
+    `marked`."""
+
+    __slots__ = (
+        "_first_token_ns", "_open", "_run", "_started_ns", "call_id", "directives", "model",
+        "provider",
+    )  # fmt: skip
+
+    def __init__(self, run: Run | None, provider: str, model: str, call_id: str) -> None:
+        self._run = run
+        self.provider = provider
+        self.model = model
+        self.call_id = call_id
+        self.directives: tuple[str, ...] = ()
+        self._open = False
+        self._started_ns = 0
+        self._first_token_ns = 0
+
+    @classmethod
+    def begin(
+        cls,
+        provider: str,
+        model: str,
+        messages: Any = None,
+        parameters: Mapping[str, Any] | None = None,
+        tools: Sequence[str] = (),
+        stream: bool = False,
+    ) -> "ModelCall":
+        """Asks the guard, then records the request. Where the code does not go through
+        `run.steps()`, a model call begins a new step. Raises Halted, Denied."""
+        return cls._begin(provider, model, messages, parameters, tools, stream, True)
+
+    @classmethod
+    async def abegin(
+        cls,
+        provider: str,
+        model: str,
+        messages: Any = None,
+        parameters: Mapping[str, Any] | None = None,
+        tools: Sequence[str] = (),
+        stream: bool = False,
+    ) -> "ModelCall":
+        """`begin` for coroutines: held without blocking the loop."""
+        while True:
+            hold = hold_here()
+            if hold is not None and hold.taut:
+                await hold.wait_async()
+            with contextlib.suppress(Held):  # paused in between: wait again
+                return cls._begin(provider, model, messages, parameters, tools, stream, False)
+
+    @classmethod
+    def _begin(
+        cls,
+        provider: str,
+        model: str,
+        messages: Any,
+        parameters: Mapping[str, Any] | None,
+        tools: Sequence[str],
+        stream: bool,
+        wait: bool,
+    ) -> "ModelCall":
+        call = cls(None, provider, model, "")
+        try:
+            run = context.current()
+            call.call_id = run.next_call_id()
+            run.enter(call.call_id, "model", model, wait)
+            call._run = run
+            call._judge(run, messages, parameters or {}, tools, stream)
+        except Exception as error:
+            if isinstance(error, Denied | Held):
+                raise
+            unrecorded(error, call.call_id, call._run, model or "model call", call._open)
+            call._run = None
+        return call
+
+    def first_token(self) -> None:
+        """The first token of a stream came; later calls change nothing."""
+        if self._run is not None and not self._first_token_ns:
+            self._first_token_ns = self._run.world.monotonic_ns() - self._started_ns
+
+    def end(
+        self,
+        content: str = "",
+        tool_calls: Sequence[Mapping[str, Any]] = (),
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cached_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        finish_reason: str = "",
+        model: str = "",
+        fingerprint: str = "",
+        reasoning: str = "",
+    ) -> None:
+        """The answer is whole. `model` is the one that answered, if it says so. Never raises."""
+        self._finish(
+            content=values.clean_text(content),
+            tool_calls=values.plain(list(tool_calls)),
+            finish_reason=values.clean_text(finish_reason, 200),
+            model=values.clean_text(model, 200) or self.model,
+            fingerprint=values.clean_text(fingerprint, 200),
+            usage=(_whole(input_tokens), _whole(output_tokens), _whole(cached_tokens),
+                   _whole(reasoning_tokens)),
+            error="",
+            reasoning=reasoning,
+        )  # fmt: skip
+
+    def fail(self, error: BaseException) -> None:
+        """The call failed or was cancelled. Never raises."""
+        self._finish(
+            content="", tool_calls=[], finish_reason="", model=self.model, fingerprint="",
+            usage=(0, 0, 0, 0), error=said(error), reasoning="",
+        )  # fmt: skip
+
+    def _judge(
+        self,
+        run: Run,
+        messages: Any,
+        parameters: Mapping[str, Any],
+        tools: Sequence[str],
+        stream: bool,
+    ) -> None:
+        _, field, raw = values.packed(messages)
+        digest = values.hash_of(raw)
+        try:
+            run.model_step(digest)
+            action = Action(
+                kind="model", name=self.model, call_id=self.call_id, known_tools=tuple(tools)
+            )
+            verdict = run.seat.judge(action, run.world.monotonic_ns())
+            if verdict.kind != "allow":
+                self._settle(run, action, verdict)
+        except Denied:
+            run.leave(self.call_id)
+            raise
+        self.directives = run.take_directives()
+        self._started_ns = run.world.monotonic_ns()
+        run.record(
+            events.ModelRequest, call_id=self.call_id, provider=self.provider, model=self.model,
+            messages=field, parameters=values.plain(dict(parameters)),
+            tools=[str(tool) for tool in tools], input_chars=len(raw), stream=stream,
+        )  # fmt: skip
+        self._open = True
+        run.model_began(self.model)
+
+    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
+        run.decided(action, verdict)
+        if verdict.kind == "steer":
+            run.advise(verdict.guidance or verdict.reason)
+        elif verdict.kind != "modify":
+            run.refused(verdict)
+            raise denial(verdict, self.model or "model call")
+
+    def _finish(
+        self,
+        *,
+        content: str,
+        tool_calls: Any,
+        finish_reason: str,
+        model: str,
+        fingerprint: str,
+        usage: tuple[int, int, int, int],
+        error: str,
+        reasoning: str,
+    ) -> None:
+        run = self._run
+        if run is None or not self._open:
+            return
+        self._open = False
+        try:
+            now_ns = run.world.monotonic_ns()
+            usd = run.price(self.provider, model, usage) if not error else None
+            run.record(
+                events.ModelResponse, call_id=self.call_id, provider=self.provider, model=model,
+                content=content, tool_calls=tool_calls, finish_reason=finish_reason,
+                input_tokens=usage[0], output_tokens=usage[1], cached_tokens=usage[2],
+                reasoning_tokens=usage[3], usd=usd, fingerprint=fingerprint, error=error,
+                duration_ns=now_ns - self._started_ns, first_token_ns=self._first_token_ns,
+            )  # fmt: skip
+            if reasoning:
+                run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
+            run.seat.model_returned(usage[0], usage[1], usd, now_ns, model)
+            run.leave(self.call_id)
+            run.model_ended(usage[0], usage[1], usd, error)
+        except Exception as fault:
+            run.leave(self.call_id)
+            quiet.fault("model call", fault)
+
+
+def marked(directive: str) -> str:
+    """A directive as the model is to read it: visibly from an operator, not from the user."""
+    return f"{MODEL_ADVICE_MARK} A directive of the operator of this agent: {directive}"
+
+
+def _whole(value: Any) -> int:
+    return value if type(value) is int and value >= 0 else 0

@@ -1,0 +1,250 @@
+"""One tool call, from the choice to its result's return into the agent's context."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, Literal
+
+from checkrein.events.types import (
+    ToolArguments,
+    ToolInvoked,
+    ToolParsed,
+    ToolReentered,
+    ToolReturned,
+    ToolSelected,
+)
+from checkrein.policy.types import Action, ToolKind, Verdict
+from checkrein.sdk import context, quiet, values
+from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.run import Held, Run
+
+Status = Literal["ok", "error", "denied", "cancelled"]
+
+_OPEN: ContextVar["ToolCall | None"] = ContextVar("checkrein_open_tool", default=None)
+_KINDS: dict[str, ToolKind] = {}
+
+
+def declare(name: str, kind: ToolKind | None) -> None:
+    """What a decorator declared of a tool, for calls of it that come through a framework."""
+    if kind is not None:
+        _KINDS[name] = kind
+
+
+def open_tool() -> "ToolCall | None":
+    """The tool call that this code runs inside of, as far as the context tells."""
+    return _OPEN.get()
+
+
+class ToolCall:
+    """A tool call under way. `arguments` are the ones to call with: a guard may have changed them
+    (`changed` is then True). `guidance` is text of a guard for the agent, to go with the result."""
+
+    __slots__ = (
+        "_action", "_joined", "_open", "_outer", "_run", "_started_ns",
+        "arguments", "call_id", "changed", "guidance", "name",
+    )  # fmt: skip
+
+    def __init__(self, run: Run | None, name: str, arguments: Any, call_id: str) -> None:
+        self._run = run
+        self.name = name
+        self.arguments = arguments
+        self.call_id = call_id
+        self.changed = False
+        self.guidance = ""
+        self._open = False
+        self._joined = False
+        self._outer: ToolCall | None = None
+        self._action: Action | None = None
+        self._started_ns = 0
+
+    @classmethod
+    def begin(
+        cls,
+        name: str,
+        arguments: Any,
+        *,
+        kind: ToolKind | None = None,
+        known_tools: Sequence[str] = (),
+        call_id: str = "",
+        why: str = "",
+        parse_error: str = "",
+        own: bool = False,
+    ) -> "ToolCall":
+        """Records the choice and the arguments, asks the guard, and lets the call begin.
+
+        `call_id` is the model's own id for the call, if it has one. `own` is for decorators: a
+        framework's call of the same name that is already open is this very call, and is not
+        recorded twice. Raises Halted, Denied.
+        """
+        return cls._begin(name, arguments, kind, known_tools, call_id, why, parse_error, own, True)
+
+    @classmethod
+    async def abegin(
+        cls,
+        name: str,
+        arguments: Any,
+        *,
+        kind: ToolKind | None = None,
+        known_tools: Sequence[str] = (),
+        call_id: str = "",
+        why: str = "",
+        parse_error: str = "",
+        own: bool = False,
+    ) -> "ToolCall":
+        """`begin` for coroutines: held without blocking the loop."""
+        while True:
+            hold = hold_here()
+            if hold is not None and hold.taut:
+                await hold.wait_async()
+            with contextlib.suppress(Held):  # paused in between: wait again
+                return cls._begin(
+                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False
+                )
+
+    @classmethod
+    def _begin(
+        cls,
+        name: str,
+        arguments: Any,
+        kind: ToolKind | None,
+        known_tools: Sequence[str],
+        call_id: str,
+        why: str,
+        parse_error: str,
+        own: bool,
+        wait: bool,
+    ) -> "ToolCall":
+        call = cls(None, name, arguments, call_id)
+        try:
+            run = context.current()
+            outer = _OPEN.get()
+            while outer is not None and not outer._open:
+                outer = outer._outer
+            if own and outer is not None and outer._takes_over(name):
+                return call
+            call._outer = outer
+            call._joined = own
+            call.call_id = call_id or run.next_call_id()
+            run.enter(call.call_id, "tool", name, wait)
+            call._run = run
+            call._judge(run, kind, known_tools, why, parse_error)
+        except Exception as error:
+            if isinstance(error, Denied | Held):
+                raise
+            unrecorded(error, call.call_id, call._run, name, call._open)
+            call._run = None
+        return call
+
+    def end(self, result: Any = None) -> None:
+        """The tool returned. Never raises."""
+        self._finish("ok", result, "")
+
+    def fail(self, error: BaseException) -> None:
+        """The tool raised, was cancelled, or its result was not waited for. Never raises."""
+        cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit | Halted)
+        self._finish("cancelled" if cancelled else "error", None, said(error))
+
+    def _takes_over(self, name: str) -> bool:
+        if self._joined or not self._open or self.name != name:
+            return False
+        self._joined = True
+        return True
+
+    def _judge(
+        self,
+        run: Run,
+        kind: ToolKind | None,
+        known_tools: Sequence[str],
+        why: str,
+        parse_error: str,
+    ) -> None:
+        # The way of every call: fields that are empty are not given, and no layer stands between
+        # this and the recorder, which never raises.
+        call_id, name, place, step = self.call_id, self.name, run.place, run.step
+        record = run.client.recorder.record
+        plain = values.plain(self.arguments)
+        if why:
+            record(ToolSelected, place, step, call_id=call_id, tool=name, why=why)
+        else:
+            record(ToolSelected, place, step, call_id=call_id, tool=name)
+        if parse_error:
+            record(
+                ToolArguments, place, step, call_id=call_id, tool=name, arguments=plain,
+                parse_error=parse_error,
+            )  # fmt: skip
+        else:
+            record(ToolArguments, place, step, call_id=call_id, tool=name, arguments=plain)
+        if kind is None:
+            kind = _KINDS.get(name)
+        self._action = action = Action(
+            kind="tool", name=name, arguments=plain, call_id=call_id, declared_kind=kind,
+            known_tools=tuple(known_tools) if known_tools else (),
+        )  # fmt: skip
+        self._started_ns = now_ns = run.world.monotonic_ns()
+        verdict = run.seat.judge(action, now_ns)
+        if verdict.kind != "allow":
+            self._settle(run, action, verdict)
+        record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
+        self._open = True
+        _OPEN.set(self)
+        run.acted(name)
+
+    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
+        """A verdict other than allow: recorded, then carried out. Raises Denied."""
+        run.decided(action, verdict)
+        match verdict.kind:
+            case "steer":
+                self.guidance = verdict.guidance or verdict.reason
+                run.advise(self.guidance)
+            case "modify":
+                self.arguments = verdict.arguments
+                self.changed = True
+            case _:
+                error = denial(verdict, self.name)
+                run.record(
+                    ToolReturned, call_id=self.call_id, tool=self.name, status="denied",
+                    error=str(error),
+                )  # fmt: skip
+                run.leave(self.call_id)
+                run.refused(verdict)
+                raise error
+
+    def _finish(self, status: Status, result: Any, error: str) -> None:
+        run = self._run
+        if run is None or not self._open or self._action is None:
+            return
+        self._open = False
+        try:
+            now_ns = run.world.monotonic_ns()
+            call_id, name, place, step = self.call_id, self.name, run.place, run.step
+            record = run.client.recorder.record
+            plain, field, raw = values.packed(result)
+            duration_ns = now_ns - self._started_ns
+            if status == "ok":
+                digest = values.hash_of(raw)
+                record(
+                    ToolReturned, place, step, call_id=call_id, tool=name, result=field,
+                    duration_ns=duration_ns,
+                )  # fmt: skip
+                run.seat.returned(self._action, plain, "", now_ns)
+                run.saw(digest)
+                record(ToolParsed, place, step, call_id=call_id, tool=name, result_hash=digest)
+            else:
+                record(
+                    ToolReturned, place, step, call_id=call_id, tool=name, status=status,
+                    error=error, duration_ns=duration_ns,
+                )  # fmt: skip
+                run.seat.returned(self._action, plain, error, now_ns)
+                record(ToolParsed, place, step, call_id=call_id, tool=name, error=error)
+            run.leave(call_id)
+            run.tool_ended(status, error)
+            chars = len(result) if type(result) is str else len(raw)
+            record(ToolReentered, place, step, call_id=call_id, tool=name, chars=chars)
+            if _OPEN.get() is self:
+                _OPEN.set(self._outer)
+            self._outer = None
+        except Exception as fault:
+            run.leave(self.call_id)
+            quiet.fault("tool call", fault)
