@@ -2,8 +2,12 @@
 at a rate, from a process of its own.
 
     python -m benches.load DATA EVENTS [RATE] [AGENTS]
+    python -m benches.load DATA EVENTS SUBJECT AGENTS prepared
 
-prints one JSON line when all is acknowledged: {sent, seconds, ack_ms_p99}.
+prints one JSON line when all is acknowledged: {sent, calls, seconds, ack_ms_p99}. `prepared` makes
+all envelopes first, prints "ready", and begins when a line comes on standard input; with the
+subject `ev` they go to the archive and all who listen, with another to a stream of that name, which
+is made: what the bare engine takes.
 """
 
 import asyncio
@@ -16,6 +20,7 @@ from typing import Any
 
 from checkrein.bus import nats, subjects
 from checkrein.bus.credentials import Keys
+from checkrein.bus.types import StreamSpec
 from checkrein.events.envelope import (
     CHAIN_START,
     Envelope,
@@ -82,12 +87,14 @@ class Lane:
         self.agent, self.recorder = agent, recorder
         self._events = tool_events(agent, recorder)
         self._chains: dict[int, tuple[bytes, int]] = {}
+        self.calls = 0
 
     def envelopes(self, events: int) -> list[Envelope]:
         """The next `events` events, one envelope for each partition they fall into."""
         sorted_out: dict[int, list[dict[str, Any]]] = {}
         for _ in range(events):
             event = next(self._events)
+            self.calls += event["type"] == "tool.invoked"
             sorted_out.setdefault(partition_of(event["task_id"]), []).append(event)
         return [self._envelope(partition, found) for partition, found in sorted_out.items()]
 
@@ -101,11 +108,60 @@ class Lane:
         return Envelope(self.recorder, self.agent, partition, previous, chain, numbers, raws)
 
 
-async def send(data: Path, count: int, rate: float = 0.0, agents: int = 8) -> dict[str, float]:
-    """Sends `count` events (at `rate` a second; 0: as fast as acknowledged)."""
+async def _connect(data: Path) -> nats.NatsBus:
     port = (data / "bus/events/port").read_text().strip()
     keys = Keys.load_or_create(data / "keys")
-    bus = await nats.connect([f"nats://127.0.0.1:{port}"], keys.role("load"), name="load")
+    return await nats.connect([f"nats://127.0.0.1:{port}"], keys.role("load"), name="load")
+
+
+def prepared(count: int, subject: str, agents: int) -> list[tuple[str, bytes, str]]:
+    """`count` events as messages: subject, data, message id."""
+    lanes = [Lane(f"load-{n}", f"load-{n}-{REAL.nonce()[:8]}") for n in range(agents)]
+    made: list[tuple[str, bytes, str]] = []
+    left = count
+    while left > 0:
+        for lane in lanes:
+            for envelope in lane.envelopes(min(ENVELOPE_EVENTS, max(0, left))):
+                where = subjects.events(envelope.agent, envelope.partition)
+                where = subject + where.removeprefix("ev")
+                made.append((where, pack(envelope), lane_message_id(envelope)))
+            left -= ENVELOPE_EVENTS
+    return made
+
+
+async def send_prepared(data: Path, count: int, subject: str, agents: int) -> dict[str, float]:
+    """Sends them as fast as they are acknowledged, IN_FLIGHT at once, when told to."""
+    messages = prepared(count, subject, agents)
+    bus = await _connect(data)
+    acks: list[float] = []
+    slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(where: str, body: bytes, message_id: str) -> None:
+        async with slots:
+            began = REAL.monotonic_ns()
+            await bus.append(where, body, message_id, timeout_s=60)
+            acks.append((REAL.monotonic_ns() - began) / 1e6)
+
+    try:
+        if subject != "ev":
+            await bus.stream(StreamSpec(subject, (f"{subject}.>",)))
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.readline)
+        started = REAL.monotonic_ns()
+        async with asyncio.TaskGroup() as tasks:
+            for message in messages:
+                tasks.create_task(one(*message))
+        seconds = (REAL.monotonic_ns() - started) / 1e9
+    finally:
+        await bus.close()
+    acks.sort()
+    return {"sent": count, "seconds": seconds, "ack_ms_p99": acks[int(len(acks) * 0.99)]}
+
+
+async def send(data: Path, count: int, rate: float = 0.0, agents: int = 8) -> dict[str, float]:
+    """Sends `count` events (at `rate` a second; 0: as fast as acknowledged)."""
+    bus = await _connect(data)
     lanes = [Lane(f"load-{n}", f"load-{n}-{REAL.nonce()[:8]}") for n in range(agents)]
     slots, acks = asyncio.Semaphore(IN_FLIGHT), []
     started = REAL.monotonic_ns()
@@ -138,11 +194,17 @@ async def send(data: Path, count: int, rate: float = 0.0, agents: int = 8) -> di
         await bus.close()
     acks.sort()
     seconds = (REAL.monotonic_ns() - started) / 1e9
-    return {"sent": sent, "seconds": seconds, "ack_ms_p99": acks[int(len(acks) * 0.99)]}
+    calls = sum(lane.calls for lane in lanes)
+    late = acks[int(len(acks) * 0.99)]
+    return {"sent": sent, "calls": calls, "seconds": seconds, "ack_ms_p99": late}
 
 
 def main() -> None:
     data, count, *rest = sys.argv[1:]
+    if rest[2:] == ["prepared"]:
+        told = asyncio.run(send_prepared(Path(data), int(count), rest[0], int(rest[1])))
+        sys.stdout.write(json.dumps(told) + "\n")
+        return
     numbers = [float(text) for text in rest] + [0.0, 8.0][len(rest) :]
     result = asyncio.run(send(Path(data), int(count), numbers[0], int(numbers[1])))
     sys.stdout.write(json.dumps(result) + "\n")

@@ -17,6 +17,8 @@ from checkrein.bus.credentials import Keys
 from checkrein.bus.types import BusError
 
 MESSAGE_BYTES_MAX = 2 * 1024 * 1024
+CONTROL_LINE_BYTES_MAX = 1024 * 1024
+"""A client's CONNECT is one such line, with its credential: a session names up to 500 agents."""
 
 
 class ServerError(BusError):
@@ -52,6 +54,7 @@ class EmbeddedServer:
                     "host: 127.0.0.1",
                     f"port: {self.port}",
                     f"max_payload: {MESSAGE_BYTES_MAX}",
+                    f"max_control_line: {CONTROL_LINE_BYTES_MAX}",
                     "max_pending: 134217728",
                     'write_deadline: "5s"',
                     'ping_interval: "5s"',

@@ -106,6 +106,7 @@ class MemoryStore:
         found = [
             run for run in self._summaries.values()
             if run.started_at >= given.get("since", 0)
+            and run.run_id in given.get("run_ids", (run.run_id,))
             and all(getattr(run, name) == given[name] for name in RUN_FILTERS if name in given)
         ]  # fmt: skip
         found.sort(key=lambda run: (run.started_at, run.run_id), reverse=True)

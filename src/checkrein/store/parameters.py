@@ -25,6 +25,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
     "runs": {
         "limit": _AT_MOST, "agent": _OPTIONAL, "room": _OPTIONAL, "task_id": _OPTIONAL,
         "environment": _OPTIONAL, "status": _OPTIONAL, "since": _TIME,
+        "run_ids": Parameter(_TEXTS),
     },
     "events_of_run": {"run_id": _NEEDED, "limit": _AT_MOST, "after": _OPTIONAL},
     "events_of_task": {"task_id": _NEEDED, "limit": _AT_MOST, "after": _OPTIONAL},

@@ -13,12 +13,15 @@ from checkrein.store.schema import DATABASE
 RUN_STATE = (
     "first", "stated", "call_ended", "ending", "named", "parent", "task_type", "step",
     "tokens_counted", "tokens_told", "usd_counted", "usd_told", "tool_calls", "errors",
-    "own_last_at",
+    "own_last_at", "unpriced", "lows", "highs",
 )  # fmt: skip
 
-_AGGREGATES = {"first": "min", "started_at": "min"} | dict.fromkeys(
-    ("tokens_counted", "usd_counted", "tool_calls", "errors"), "sum"
-)
+_AGGREGATES = {
+    "first": "min",
+    "started_at": "min",
+    "lows": "minMap",
+    "highs": "maxMap",
+} | dict.fromkeys(("tokens_counted", "usd_counted", "tool_calls", "errors", "unpriced"), "sum")
 
 
 class Statement(NamedTuple):
@@ -101,7 +104,12 @@ _RUN_FILTERS = {
 
 def runs(given: dict[str, Any]) -> Statement:
     """Two steps: which runs, by few columns; then everything of these few."""
-    having, bindings = [], {"n": given["limit"]}
+    having: list[str] = []
+    bindings: dict[str, Any] = {"n": given["limit"]}
+    where = ""
+    if "run_ids" in given:
+        where = " WHERE run_id IN {run_ids:Array(String)}"
+        bindings["run_ids"] = list(given["run_ids"])
     for name, expression in _RUN_FILTERS.items():
         if name in given:
             having.append(f"{expression} = {{{name}:String}}")
@@ -110,7 +118,7 @@ def runs(given: dict[str, Any]) -> Statement:
         having.append("min(started_at) >= {since:Int64}")
         bindings["since"] = given["since"]
     chosen = (
-        f"SELECT run_id FROM {DATABASE}.runs GROUP BY run_id"
+        f"SELECT run_id FROM {DATABASE}.runs{where} GROUP BY run_id"
         + (f" HAVING {' AND '.join(having)}" if having else "")
         + " ORDER BY min(started_at) DESC, run_id DESC LIMIT {n:UInt32}"
     )

@@ -18,7 +18,7 @@ from checkrein.store import texts
 from checkrein.store.objections import NAME_CHARS_MAX, NOT_JSON, objection, refusal
 from checkrein.store.position import position_of
 from checkrein.store.retention import FOREVER, keep_days
-from checkrein.store.runs import float_of, int_of, is_failure
+from checkrein.store.runs import float_of, int_of, is_failure, is_unpriced
 from checkrein.store.types import Row, StoreError
 
 _WORDS = (
@@ -34,7 +34,7 @@ _SCHEMA = pa.schema([
     *((name, pa.string()) for name in ("recorder", "type")),
     *((name, pa.int64()) for name in ("seq", "at", "ts", "stored_at")),
     ("step", pa.uint32()), ("partition", pa.uint8()), ("keep_days", pa.uint16()),
-    ("failed", pa.uint8()), ("chain", pa.binary()), ("body", pa.string()),
+    ("failed", pa.uint8()), ("unpriced", pa.uint8()), ("chain", pa.binary()), ("body", pa.string()),
     *((name, pa.string()) for name in _WORDS + _TEXTS),
     *((name, pa.int64()) for name in _COUNTS),
     ("usd", pa.float64()),
@@ -82,6 +82,7 @@ def build(placed: Sequence[Placed], stored_at: int) -> Batch:
         columns["chain"].append(row.chain)
         columns["keep_days"].append(days)
         columns["failed"].append(int(is_failure(fields)))
+        columns["unpriced"].append(int(is_unpriced(fields)))
         _take_hot(fields, rest, hot)
         try:
             columns["body"].append(_body(rest, days, contents) if rest else "")

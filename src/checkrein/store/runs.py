@@ -2,8 +2,8 @@
 
 Folding commutes: the same events in any order give the same summary, so a summary from the store
 and the events that the store has not got yet can be joined (`from_row`, then `fold`). Each event
-must be folded once. The aggregate in `store.schema` is this same projection in SQL; a contract test
-holds the two together.
+must be folded once: `highs` tells which of a recorder's events are in already. The aggregate in
+`store.schema` is this same projection in SQL; a contract test holds the two together.
 """
 
 import math
@@ -61,6 +61,10 @@ class RunSummary(msgspec.Struct, kw_only=True):
     tool_calls: int = 0
     errors: int = 0
     own_last_at: int = 0
+    unpriced: int = 0
+    lows: dict[str, int] = {}
+    highs: dict[str, int] = {}
+    """The lowest and the highest number folded, by `source_of`."""
 
     @property
     def started_at(self) -> int:
@@ -115,7 +119,13 @@ class RunSummary(msgspec.Struct, kw_only=True):
 
     @property
     def usd(self) -> float:
+        """The part that is known: see `usd_unknown`."""
         return round(max(self.usd_counted, self.usd_told), 9)
+
+    @property
+    def usd_unknown(self) -> bool:
+        """A model call was made whose price nobody knows: `usd` is less than what was spent."""
+        return self.unpriced > 0
 
 
 def fold(summary: RunSummary | None, fields: dict[str, Any], at: int | None = None) -> RunSummary:
@@ -133,6 +143,9 @@ def fold(summary: RunSummary | None, fields: dict[str, Any], at: int | None = No
     if not fields["recorder"].startswith("role:"):
         summary.own_last_at = max(summary.own_last_at, when)
     summary.step = max(summary.step, fields["step"])
+    source = source_of(fields["agent"], fields["recorder"])
+    summary.lows[source] = min(summary.lows.get(source, seq), seq)
+    summary.highs[source] = max(summary.highs.get(source, seq), seq)
     _say_status(summary, kind, when, seq, fields)
     goal = text_of(fields, "goal")
     if goal:
@@ -168,6 +181,7 @@ def _spend(summary: RunSummary, kind: str, fields: dict[str, Any]) -> None:
     if kind == "model.response":
         summary.tokens_counted += int_of(fields, "input_tokens") + int_of(fields, "output_tokens")
         summary.usd_counted += float_of(fields, "usd")
+        summary.unpriced += is_unpriced(fields)
     elif kind == "run.end":
         summary.tokens_told = max(summary.tokens_told, int_of(fields, "tokens"))
         summary.usd_told = max(summary.usd_told, float_of(fields, "usd"))
@@ -178,6 +192,18 @@ def is_failure(fields: dict[str, Any]) -> bool:
     if fields["type"] not in CALL_ENDS or fields.get("status") in ("denied", "cancelled"):
         return False
     return bool(fields.get("error")) or fields.get("status") == "error"
+
+
+def is_unpriced(fields: dict[str, Any]) -> bool:
+    """Whether this event is a model call that was made and of which no price is known."""
+    if fields["type"] != "model.response" or fields.get("error"):
+        return False
+    return type(fields.get("usd")) not in (int, float)
+
+
+def source_of(agent: str, recorder: str) -> str:
+    """Who numbered an event."""
+    return f"{agent}/{recorder}"
 
 
 def text_of(fields: dict[str, Any], name: str) -> str:
@@ -203,7 +229,7 @@ def float_of(fields: dict[str, Any], name: str) -> float:
 _PUBLIC = (
     "run_id", "agent", "room", "environment", "task_id", "task_type", "parent", "goal", "status",
     "reason", "step", "tokens", "usd", "tool_calls", "errors", "started_at", "ended_at",
-    "last_event_at",
+    "last_event_at", "usd_unknown",
 )  # fmt: skip
 _STATE = tuple(name for name in RunSummary.__struct_fields__ if name != "run_id")
 
@@ -212,7 +238,8 @@ def as_row(summary: RunSummary) -> dict[str, Any]:
     """What the queries `run` and `runs` answer: the public fields, and under `state` all that is
     needed to go on folding."""
     row = {name: getattr(summary, name) for name in _PUBLIC}
-    row["state"] = {name: getattr(summary, name) for name in _STATE}
+    state = {name: getattr(summary, name) for name in _STATE}
+    row["state"] = {**state, "lows": dict(summary.lows), "highs": dict(summary.highs)}
     return row
 
 

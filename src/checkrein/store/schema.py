@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS {DATABASE}.events (
     partition UInt8 CODEC(ZSTD(1)),
     keep_days UInt16 CODEC(ZSTD(1)),
     failed UInt8 CODEC(ZSTD(1)),
+    unpriced UInt8 CODEC(ZSTD(1)),
     chain String CODEC(ZSTD(1)),
     tool LowCardinality(String),
     status LowCardinality(String),
@@ -78,7 +79,7 @@ SETTINGS index_granularity = 256, {_SYNCED}"""
 
 FRESH_COLUMNS = (
     "task_id", "run_id", "recorder", "seq", "at", "stored_at", "environment", "room", "agent",
-    "step", "type", "partition", "failed", "chain", "tool", "status", "model", "task_type",
+    "step", "type", "partition", "failed", "unpriced", "chain", "tool", "status", "model", "task_type",
     "goal", "reason", "parent_run_id", "input_tokens", "output_tokens", "tokens", "duration_ns",
     "usd",
 )  # fmt: skip
@@ -103,6 +104,9 @@ CREATE TABLE IF NOT EXISTS {DATABASE}.runs (
     tool_calls SimpleAggregateFunction(sum, UInt64),
     errors SimpleAggregateFunction(sum, UInt64),
     own_last_at SimpleAggregateFunction(max, Int64),
+    unpriced SimpleAggregateFunction(sum, UInt64),
+    lows SimpleAggregateFunction(minMap, Map(String, Int64)),
+    highs SimpleAggregateFunction(maxMap, Map(String, Int64)),
     started_at SimpleAggregateFunction(min, Int64),
     stored_at SimpleAggregateFunction(max, Int64)
 ) ENGINE = AggregatingMergeTree ORDER BY run_id
@@ -141,6 +145,9 @@ SELECT run_id,
     countIf(type = 'tool.invoked') AS tool_calls,
     sum(toUInt64(failed)) AS errors,
     max(if(startsWith(recorder, 'role:'), 0, at)) AS own_last_at,
+    sum(toUInt64(unpriced)) AS unpriced,
+    minMap(map(concat(agent, '/', recorder), seq)) AS lows,
+    maxMap(map(concat(agent, '/', recorder), seq)) AS highs,
     min(at) AS started_at,
     max(stored_at) AS stored_at
 FROM {{source}} AS source WHERE run_id != '' GROUP BY run_id"""

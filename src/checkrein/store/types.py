@@ -11,7 +11,8 @@ import msgspec
 
 QUERIES: dict[str, str] = {
     "run": "one run's summary: run_id",
-    "runs": "latest runs first: limit, agent?, room?, task_id?, environment?, status?, since?",
+    "runs": "latest runs first: limit, agent?, room?, task_id?, environment?, status?, since?, "
+    "run_ids?",
     "events_of_run": "a run's events in order: run_id, limit, after? (the last row's `position`)",
     "events_of_task": "a task's events in order: task_id, limit, after?",
     "events": "events by filter: limit, types?, agent?, room?, run_id?, task_id?, since?, until?, "

@@ -111,16 +111,32 @@ def test_counts_and_indexes_agree_whatever_happens(
     assert tail.bytes == sum(len(seen.raw) for seen in kept)
 
 
-def test_summaries_are_bounded_and_whole_only_from_their_start() -> None:
+def test_summaries_are_bounded() -> None:
     tail, live = Tail(), Live(runs_max=3)
     for number in range(5):
         live.feed(take(tail, number + 1, event(1, "run.start", run_id=f"run-{number}",
                                               recorder=f"r{number}")))  # fmt: skip
-    live.feed(take(tail, 9, event(1, "step.end", run_id="late", recorder="r9")))
-    assert [s.run_id for s in live.whole()] == ["run-2", "run-3", "run-4"]
-    assert live.summary("late", None, []) is None
-    made = live.summary("late", None, tail.of_run("late"))
-    assert isinstance(made, RunSummary)
+    assert live.run_ids() == ["run-2", "run-3", "run-4"]
+    assert live.summary("run-0", None, []) is None
+    assert isinstance(live.summary("run-0", None, tail.of_run("run-0")), RunSummary)
+
+
+def test_an_envelope_that_was_overtaken_is_taken_once() -> None:
+    tail = Tail()
+
+    def arrives(position: int, prev: int, *seqs: int) -> list[int]:
+        raws = [as_raw(event(seq)) for seq in seqs]
+        envelope = Envelope("rec-1", "support-bot", 4, prev, CHAIN_START, list(seqs), raws)
+        return [seen.head.seq for seen in tail.take(position, "support-bot", envelope)]
+
+    assert arrives(1, 0, 1, 2) == [1, 2]
+    assert arrives(2, 6, 7, 9) == [7, 9]
+    assert arrives(3, 4, 5, 6) == [5, 6]
+    tail.stored("support-bot", "rec-1", {4: 9})
+    assert arrives(4, 4, 5, 6) == []
+    assert arrives(5, 2, 3, 4) == [3, 4]
+    assert arrives(6, 0, 1, 2, 3, 4, 5, 6, 7, 9, 10) == [10]
+    assert arrives(7, 6, 7, 9) == []
 
 
 def test_a_clock_that_steps_back_does_not_change_the_order() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import cast
 
 from checkrein.bus import subjects
@@ -14,11 +14,13 @@ from checkrein.server.api.history import History, HistoryError
 from checkrein.server.api.hub import Hub, Watcher
 from checkrein.server.api.live import Live
 from checkrein.server.api.metrics import Metrics
+from checkrein.server.api.recent import Recent
 from checkrein.server.api.tail import Seen, Tail
 
 BACKLOG_MESSAGES_MAX = 2_000
 """How far back of the stream's end a starting api role reads."""
-BREATHE_EVERY_MESSAGES = 20
+BUSY_NS_MAX = 2_000_000
+"""So long the stream may keep the loop from requests, and from commands among them."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +30,12 @@ class Follower:
     go of."""
 
     def __init__(
-        self, bus: Bus, tail: Tail, live: Live, hub: Hub, history: History, metrics: Metrics
-    ) -> None:
+        self, bus: Bus, tail: Tail, live: Live, recent: Recent, hub: Hub, history: History,
+        metrics: Metrics, monotonic_ns: Callable[[], int],
+    ) -> None:  # fmt: skip
         self._bus, self._tail, self._live, self._hub = bus, tail, live, hub
-        self._history, self._metrics = history, metrics
+        self._recent, self._history, self._metrics = recent, history, metrics
+        self._monotonic_ns = monotonic_ns
         self._reading: set[asyncio.Event] = set()
         self.caught_up = False
 
@@ -41,21 +45,25 @@ class Follower:
         await self._bus.subscribe("stored.*.*", self._take_stored)
         end = await self._bus.last_position(subjects.EVENTS.name)
         start = max(0, end - BACKLOG_MESSAGES_MAX)
+        self._recent.begin()
         self._tail.position = self._hub.position = start
         self._tail.known_stored(await self._marks())
         self._end_of_backlog(end)
         reader = _reader(self._bus, start)
+        since_ns = self._monotonic_ns()
         async with contextlib.aclosing(reader):
             async for message in reader:
                 self._take(message)
                 self._end_of_backlog(end)
-                if message.position % BREATHE_EVERY_MESSAGES == 0:
+                if self._monotonic_ns() - since_ns > BUSY_NS_MAX:
                     await asyncio.sleep(0)
+                    since_ns = self._monotonic_ns()
 
     def _take(self, message: Message) -> None:
         found = self.read(message)
         if found:
             self._live.feed(found)
+            self._recent.feed(found)
             self._metrics.count("checkrein_api_events_total", len(found))
         self._hub.publish(message.position, found)
 

@@ -12,6 +12,7 @@ from checkrein.server.api.history import History
 from checkrein.server.api.hub import Hub
 from checkrein.server.api.live import Live
 from checkrein.server.api.metrics import Metrics
+from checkrein.server.api.recent import Recent
 from checkrein.server.api.tail import Tail
 from checkrein.world import World
 
@@ -50,6 +51,7 @@ class Services:
     metrics: Metrics
     tail: Tail
     live: Live
+    recent: Recent
     hub: Hub
     history: History
     controls: Controls
@@ -73,13 +75,14 @@ def assemble(
     """The parts, wired in a straight line. Nothing runs yet."""
     bus, control_bus = buses
     metrics, tail, live, hub = Metrics(), Tail(), Live(), Hub()
+    recent = Recent(world.now_ns)
     history, controls = History(bus), Controls(control_bus)
-    follower = Follower(bus, tail, live, hub, history, metrics)
+    follower = Follower(bus, tail, live, recent, hub, history, metrics, world.monotonic_ns)
     services = Services(
         world=world, data=data, bus=bus, control_bus=control_bus, bus_urls=urls[0],
-        control_urls=urls[1], minter=minter, metrics=metrics, tail=tail, live=live, hub=hub,
-        history=history, controls=controls, follower=follower, started_ns=world.monotonic_ns(),
-        spawn=spawn,
+        control_urls=urls[1], minter=minter, metrics=metrics, tail=tail, live=live, recent=recent,
+        hub=hub, history=history, controls=controls, follower=follower,
+        started_ns=world.monotonic_ns(), spawn=spawn,
     )  # fmt: skip
     _describe(services)
     return services
@@ -100,6 +103,8 @@ def _describe(services: Services) -> None:
     metrics.gauge("checkrein_stream_position", lambda: services.tail.position)
     metrics.gauge("checkrein_stream_watchers", lambda: len(services.hub.watchers))
     metrics.gauge("checkrein_stream_skipped_total", lambda: services.hub.skipped)
+    metrics.gauge("checkrein_recent_events", lambda: len(services.recent))
+    metrics.gauge("checkrein_recent_bytes", lambda: services.recent.bytes)
     metrics.gauge("checkrein_live_summaries", lambda: len(services.live))
     metrics.gauge("checkrein_bus_connected", lambda: float(services.bus.connected))
     metrics.gauge("checkrein_control_bus_connected", lambda: float(services.control_bus.connected))

@@ -14,6 +14,7 @@ from checkrein.events.envelope import Envelope
 EVENTS_MAX = 50_000
 BYTES_MAX = 64 * 1024 * 1024
 LANES_MAX = 20_000
+GAPS_MAX = 16
 
 Lane = tuple[str, str, int]
 Key = tuple[str, str, int]
@@ -87,12 +88,43 @@ def key_of(fields: dict[str, Any]) -> Key:
     return (fields["agent"], fields["recorder"], fields["seq"])
 
 
+class Heard:
+    """Which numbers of a lane have come by: all up to `last`, but for the gaps."""
+
+    __slots__ = ("gaps", "last")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.gaps: list[tuple[int, int]] = []
+        """(before, after): the numbers between these two are missing."""
+
+    def taking(self, prev: int, seqs: list[int]) -> Callable[[int], bool]:
+        """Notes an envelope's numbers; returns which of them are new."""
+        before, open_gaps, highest = self.last, self.gaps, seqs[-1]
+        if open_gaps:
+            self.gaps = [
+                part
+                for low, high in open_gaps
+                for part in ((low, min(high, prev + 1)), (max(low, highest), high))
+                if part[1] - part[0] > 1
+            ]
+        if prev > before:
+            self.gaps = [*self.gaps, (before, prev + 1)][-GAPS_MAX:]
+        self.last = max(before, highest)
+        return lambda seq: seq > before or any(low < seq < high for low, high in open_gaps)
+
+
+def _any(_: int) -> bool:
+    return True
+
+
 class Tail:
     """Keeps at most `events_max` events and `bytes_max` bytes; what is over that is let go, oldest
     first, and counted in `evicted` (it is still on the bus, and shown again once it is stored).
 
     An event is known by (agent, recorder, seq) and taken once. Recorders of roles (`role:…`) may
-    skip numbers and number anew; all others only count upwards, lane by lane.
+    skip numbers and number anew. All others count upwards, lane by lane; an envelope that was
+    overtaken on its way is known by the gap that it left (`prev`), at most GAPS_MAX a lane.
     """
 
     def __init__(self, events_max: int = EVENTS_MAX, bytes_max: int = BYTES_MAX) -> None:
@@ -101,7 +133,7 @@ class Tail:
         self._runs: dict[str, dict[Key, Seen]] = {}
         self._tasks: dict[str, dict[Key, Seen]] = {}
         self._waiting: dict[Lane, deque[Seen]] = {}
-        self._heard: OrderedDict[Lane, int] = OrderedDict()
+        self._heard: OrderedDict[Lane, Heard] = OrderedDict()
         self._marks: dict[Lane, int] = {}
         self.bytes = 0
         self.evicted = 0
@@ -125,8 +157,11 @@ class Tail:
         publish it; an event that names another is refused."""
         self.position = max(self.position, position)
         lane = (agent, envelope.recorder, envelope.partition)
-        role = envelope.recorder.startswith("role:")
-        heard = 0 if role else self._heard.get(lane, 0)
+        heard = self._heard.get(lane) or Heard()
+        if envelope.recorder.startswith("role:"):
+            fresh: Callable[[int], bool] = _any
+        else:
+            fresh = heard.taking(envelope.prev, envelope.seqs)
         stored_upto = self._marks.get(lane, 0)
         found: list[Seen] = []
         for index, raw in enumerate(envelope.events):
@@ -134,9 +169,8 @@ class Tail:
             if head is None or head.agent != agent or head.recorder != envelope.recorder:
                 self.refused += 1
                 continue
-            if head.seq <= heard or (agent, head.recorder, head.seq) in self._kept:
+            if not fresh(head.seq) or (agent, head.recorder, head.seq) in self._kept:
                 continue
-            heard = heard if role else head.seq
             seen = Seen(
                 head, bytes(raw), envelope.partition, position, index, head.seq <= stored_upto
             )
@@ -213,8 +247,8 @@ class Tail:
                 del self._waiting[lane]
             self.evicted += self._let_go(seen)
 
-    def _note_heard(self, lane: Lane, seq: int) -> None:
-        self._heard[lane] = seq
+    def _note_heard(self, lane: Lane, heard: Heard) -> None:
+        self._heard[lane] = heard
         self._heard.move_to_end(lane)
         if len(self._heard) > LANES_MAX:
             self._heard.popitem(last=False)

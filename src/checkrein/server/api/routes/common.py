@@ -1,6 +1,7 @@
 """What the routes share: bounds, looking up runs, answers that say when they are incomplete."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from litestar import Response
@@ -13,7 +14,7 @@ from checkrein.server.api.history import HistoryAway
 from checkrein.server.api.problems import Ambiguous, BadRequest, NotThere
 from checkrein.server.api.services import Services
 from checkrein.server.api.shapes import RunLine
-from checkrein.server.api.tail import to_json
+from checkrein.server.api.tail import Seen, to_json
 from checkrein.store.runs import RunSummary
 from checkrein.world import is_uuid7
 
@@ -76,29 +77,37 @@ async def summaries(
     services: Services, filters: dict[str, Any], limit: int, incomplete: list[str]
 ) -> dict[str, RunSummary]:
     """The latest runs by id: stored ones, and those that came by."""
-    begun = {
-        run_id: services.tail.of_run(run_id)
-        for run_id in services.tail.run_ids()
-        if not services.live.is_whole(run_id)
-    }  # taken before the store is asked, so that nothing falls in between
-    whole = {summary.run_id for summary in services.live.whole()}
+    begun = _unstored(services, services.tail.run_ids())  # before the store is asked
     rows = await history_rows(services, "runs", {**filters, "limit": limit}, incomplete)
     by_id = {row["run_id"]: row for row in rows}
+    named = by_id.keys() | begun.keys() | set(services.live.run_ids())
+    by_id |= await _rows_of(services, named - by_id.keys(), incomplete)
     found: dict[str, RunSummary] = {}
-    for run_id in by_id.keys() | begun.keys() | whole:
-        row = by_id.get(run_id)
-        if row is None and run_id not in whole and not incomplete:
-            row = await _row_of(services, run_id)
-        summary = services.live.summary(run_id, row, begun.get(run_id, ()))
+    for run_id in named:
+        summary = services.live.summary(run_id, by_id.get(run_id), begun.get(run_id, ()))
         if summary is not None:
             found[run_id] = summary
     return found
 
 
-async def _row_of(services: Services, run_id: str) -> dict[str, Any] | None:
-    """A run of which the tail holds the end and the store the beginning."""
-    rows = await history_rows(services, "run", {"run_id": run_id}, [])
-    return rows[0] if rows else None
+def _unstored(services: Services, run_ids: Iterable[str]) -> dict[str, list[Seen]]:
+    """What the store may lack of these runs; to be taken before it is asked for them, so that
+    nothing falls in between."""
+    live, tail = services.live, services.tail
+    return {run_id: tail.of_run(run_id) for run_id in run_ids if not live.is_whole(run_id)}
+
+
+async def _rows_of(
+    services: Services, run_ids: Iterable[str], incomplete: list[str]
+) -> dict[str, dict[str, Any]]:
+    """The store's rows of runs whose beginning it may hold; none when it is known to be away."""
+    wanted = sorted(run_id for run_id in run_ids if not services.live.is_whole(run_id))
+    found: dict[str, dict[str, Any]] = {}
+    for at in range(0, 0 if incomplete else len(wanted), RUNS_MAX):
+        parameters = {"run_ids": wanted[at : at + RUNS_MAX], "limit": RUNS_MAX}
+        for row in await history_rows(services, "runs", parameters, incomplete):
+            found[row["run_id"]] = row
+    return found
 
 
 async def board_lines(
@@ -107,13 +116,13 @@ async def board_lines(
     """Every run that is live, and the latest of all others."""
     known = await summaries(services, filters, limit, incomplete)
     live, answers = await live_runs(services, incomplete)
-    for run in live:
-        run_id = run.record.run_id
-        if run_id not in known and not incomplete:
-            row = await _row_of(services, run_id)
-            summary = services.live.summary(run_id, row, services.tail.of_run(run_id))
-            if summary is not None:
-                known[run_id] = summary
+    others = [run.record.run_id for run in live if run.record.run_id not in known]
+    unstored = _unstored(services, others)
+    rows = await _rows_of(services, others, incomplete)
+    for run_id in others:
+        summary = services.live.summary(run_id, rows.get(run_id), unstored.get(run_id, ()))
+        if summary is not None:
+            known[run_id] = summary
     return board.join(known, live, services.world.now_ns(), answers)
 
 
@@ -124,7 +133,7 @@ async def full_run_id(services: Services, run_id: str) -> str:
         return run_id
     if services.tail.of_run(run_id):
         return run_id
-    found = {s.run_id for s in services.live.whole() if s.run_id.startswith(run_id)}
+    found = {known for known in services.live.run_ids() if known.startswith(run_id)}
     found |= set(services.tail.run_ids(run_id))
     live, _ = await live_runs(services, [])
     found |= {run.record.run_id for run in live if run.record.run_id.startswith(run_id)}

@@ -82,7 +82,9 @@ async def get_run(services: NamedDependency[Services], run_id: FromPath[str]) ->
     found = await full_run_id(services, run_id)
     unstored = services.tail.of_run(found)
     incomplete: list[str] = []
-    rows = await history_rows(services, "run", {"run_id": found}, incomplete)
+    rows: list[dict[str, Any]] = []
+    if not services.live.is_whole(found):
+        rows = await history_rows(services, "run", {"run_id": found}, incomplete)
     summary = services.live.summary(found, rows[0] if rows else None, unstored)
     held, answers = await live_run(services, found, incomplete)
     if summary is None and held is None:
@@ -102,6 +104,9 @@ async def run_events(
     Checkrein-Next holds the `after` of the next page (where an event may come again: it is known by
     agent, recorder and seq)."""
     found = await full_run_id(services, run_id)
+    recent = None if after else services.recent.of_run(found)
+    if recent is not None and len(recent) <= limit:
+        return raw_answer([seen.fields for seen in recent], [])
     unstored = services.tail.of_run(found)
     return await _events(services, "events_of_run", {"run_id": found}, unstored, limit, after)
 
