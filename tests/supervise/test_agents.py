@@ -62,6 +62,16 @@ with checkrein.run(goal="act") as run:
             time.sleep(0.01)
 """
 )
+GOES_ON = (
+    HEAD
+    + """
+with checkrein.run(goal="act") as run:
+    act(1)
+while True:
+    say("raw", time.monotonic_ns())
+    time.sleep(0.002)
+"""
+)
 LONG_CALL = (
     HEAD
     + """
@@ -230,6 +240,34 @@ async def test_one_of_two_runs_in_a_process_stops_alone(stack: ExitStack, tmp_pa
         assert agent.unit.exit is None
         count = len(agent.lines("act"))
         await within(10, lambda: len(agent.lines("act")) > count)
+
+
+async def test_a_process_that_goes_on_after_its_run_is_still_held_and_halted(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    async with household(tmp_path) as bench:
+        agent = await start(bench, stack, tmp_path, GOES_ON)
+        run = agent.unit.main_run
+        await within(15, lambda: len(agent.lines("raw")) > 5)
+        await within(15, lambda: agent.unit.runs[run].ended_by_code)
+        assert [beat.run_id for beat in agent.unit.beats(0, {})[0]] == [run]
+        command = await bench.control.send("halt", run)
+        await bench.control.reached(command, run, "obeyed")
+        assert not proc.alive(proc.look(agent.unit.tree.main))
+        assert "freeze!" in bench.control.stages(command, run)
+        await bench.supervisor.finished(agent.unit)
+        assert agent.unit.runs[run].status == "halted"
+
+
+async def test_a_run_that_ended_in_its_code_keeps_the_end_it_was_given(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    async with household(tmp_path) as bench:
+        agent = await start(bench, stack, tmp_path, HEAD + "with checkrein.run(goal='g'): act(1)")
+        await bench.supervisor.finished(agent.unit)
+        run = agent.unit.runs[agent.unit.main_run]
+        assert (run.status, run.over) == ("completed", True)
+        assert [e for e in bench.recording.events if isinstance(e, RunEnd)] == []
 
 
 async def test_a_run_that_will_not_stop_takes_its_process_with_it(

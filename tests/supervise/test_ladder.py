@@ -197,8 +197,38 @@ def test_halting_a_run_halts_those_it_began() -> None:
 def test_a_halt_of_what_has_ended_is_obeyed_already() -> None:
     ladder = unit()
     ladder.step(0, h.Died())
+    ladder.step(0, h.Gone())
     assert names(ladder.step(1, order("halt", "r1"))) == ["delivered", "obeyed!"]
     assert names(ladder.step(2, order("pause", "r1", command="c2"))) == ["delivered", "refused"]
+
+
+def test_what_outlives_its_program_is_killed_before_a_halt_is_confirmed() -> None:
+    ladder = unit()
+    ladder.step(0, h.Died())
+    assert names(ladder.step(1, order("halt", "r1"))) == ["delivered", "Kill"]
+    assert names(ladder.step(2, order("halt", "r1", command="c2"))) == ["delivered"]
+    assert names(ladder.step(3, h.Killed((77,)))) == ["failed", "failed", "Kill"]
+    acts = names(ladder.step(4, h.Killed(())))
+    assert acts.count("obeyed!") == 2
+
+
+def test_a_process_that_ended_its_run_in_code_and_goes_on_is_halted_none_the_less() -> None:
+    ladder = unit(sdk=True)
+    ladder.step(0, h.RunEnded("r1"))
+    ladder.step(0, h.SdkChanged(0))
+    assert names(ladder.step(1, order("halt", "r1")))[:3] == ["delivered", "Tell", "Freeze"]
+    acts = names(ladder.step(2, h.Froze(True)))
+    assert acts[:2] == ["Mark", "freeze!"]
+
+
+def test_a_run_that_ended_in_code_among_others_is_not_confirmed_by_its_word() -> None:
+    ladder = unit("r1", "r2", sdk=True)
+    ladder.step(0, h.RunEnded("r1"))
+    assert names(ladder.step(1, order("halt", "r1"))) == ["delivered", "obeyed"]
+    assert not ladder.halting
+    acts = names(ladder.step(2, order("halt", "r1", "r2", command="c2")))
+    assert "obeyed" not in acts
+    assert ladder.halting
 
 
 def test_other_verbs_go_to_the_agents_code_or_are_refused() -> None:

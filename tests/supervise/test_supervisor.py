@@ -202,6 +202,33 @@ async def test_who_outlives_the_program_is_stopped(stack: ExitStack, tmp_path: P
         assert not text or not proc.alive(proc.look(int(text)))
 
 
+async def test_a_halt_of_what_outlived_its_program_is_confirmed_when_that_is_gone(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    code = (
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    canary = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n"
+        "    while True: os.write(canary, b'x')\n"
+        "while not os.path.exists(sys.argv[1]): time.sleep(0.01)\n"
+    )
+    async with linked() as bench:
+        unit = start(bench, stack, code, str(canary))
+        run = unit.main_run
+        await bench.control.wait(lambda: run in bench.control.runs)
+        await within(10, lambda: unit.exit is not None)
+        command = await bench.control.send("halt", run)
+        done = await bench.control.reached(command, run, "obeyed")
+        size = canary.stat().st_size
+        assert done.confirmed
+        assert unit.tree.survivors() == []
+        await bench.supervisor.finished(unit)
+        assert canary.stat().st_size == size
+        assert unit.runs[run].status == "halted"
+
+
 async def test_many_units_stop_at_one_order(stack: ExitStack) -> None:
     async with linked() as bench:
         units = [start(bench, stack, "while True: pass") for _ in range(8)]

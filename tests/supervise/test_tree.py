@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,36 @@ def test_no_effect_after_frozen_is_confirmed(method: str, tmp_path: Path) -> Non
             assert canary.stat().st_size == size
             last = int(canary.read_text().splitlines()[-1])
             assert last < confirmed_ns
+
+
+@pytest.mark.skipif(not cgroups() or os.getuid() != 0, reason="only root leaves a cgroup")
+def test_who_moved_out_of_the_cgroup_stands_still_goes_on_and_dies_with_the_others(
+    tmp_path: Path,
+) -> None:
+    canary = tmp_path / "canary"
+    outside = own_folders()[-1] / "cgroup.procs"
+    code = (
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    open(sys.argv[1], 'w').write('0')\n"
+        "    canary = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)\n"
+        "    while True: os.write(canary, b'x')\n"
+        "time.sleep(600)\n"
+    )
+    with python(code, str(outside), str(canary), method="cgroup") as ours:
+        tree = replace(ours, alone=True)
+        until(lambda: canary.exists() and canary.stat().st_size > 10)
+        freeze(tree)
+        assert len(tree.strays()) == 1
+        size = canary.stat().st_size
+        tree.thaw()
+        until(lambda: canary.stat().st_size > size)
+        freeze(tree)
+        size = canary.stat().st_size
+        kill(tree)
+        assert canary.stat().st_size == size
+        assert tree.survivors() == []
 
 
 def test_a_stopped_pid_is_never_another_process() -> None:

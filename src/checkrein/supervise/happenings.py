@@ -82,7 +82,12 @@ class Killed:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The main process is gone."""
+    """The main process is gone; what it started may go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Nobody of the tree is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class Tick:
 
 Happened = (
     Ordered | RunBegan | RunEnded | SdkChanged | SdkDid | InFlight
-    | Froze | Captured | Killed | Died | Tick
+    | Froze | Captured | Killed | Died | Gone | Tick
 )  # fmt: skip
 
 # -- out -----------------------------------------------------------------------------------------

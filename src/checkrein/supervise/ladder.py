@@ -23,6 +23,7 @@ from checkrein.supervise.happenings import (
     Captured,
     Died,
     Froze,
+    Gone,
     Happened,
     InFlight,
     Killed,
@@ -95,6 +96,7 @@ class Ladder(Stopping):
             case Ordered():
                 return self._ordered(now_ns, happened)
             case RunBegan(run_id, parent):
+                self.main = self.main or run_id
                 self.runs[run_id] = Run(parent)
                 return self._late_run(run_id)
             case RunEnded(run_id):
@@ -116,6 +118,9 @@ class Ladder(Stopping):
                 return self._killed(now_ns, survivors)
             case Died():
                 return self._died(now_ns)
+            case Gone():
+                self.gone = True
+                return []
             case Tick():
                 return self._tick(now_ns)
 
@@ -125,10 +130,12 @@ class Ladder(Stopping):
         order = Order(ordered, now_ns)
         acts: list[Act] = []
         live: dict[str, int] = {}
+        self._revive(ordered)
         for run_id, epoch in ordered.runs:
             acts.append(self._report(now_ns, order, run_id, "delivered"))
             run = self.runs.get(run_id)
-            if run is None or run.ended or self.dead:
+            outlived = self.dead and not self.gone and ordered.verb == "halt"
+            if run is None or ((run.ended or self.dead) and not outlived):
                 acts += self._too_late(now_ns, order, run_id, run)
             else:
                 run.epoch = max(run.epoch, epoch)
@@ -145,12 +152,27 @@ class Ladder(Stopping):
             return acts + self._holding.resume(now_ns, ordered, set(live), self.connected > 0)
         return acts + self._forward(now_ns, order, set(live))
 
+    def _revive(self, ordered: Ordered) -> None:
+        """The run of the process as a whole is not over while the process goes on, whatever its
+        code said, unless runs that are not meant live there."""
+        run = self.runs.get(self.main)
+        meant = {run_id for run_id, _ in ordered.runs}
+        if run is None or not run.ended or self.dead or self.main not in meant:
+            return
+        if ordered.verb in ("pause", "resume", "halt") and self._live() <= meant:
+            run.ended = False
+            run.calls = 0
+
     def _too_late(self, now_ns: int, order: Order, run_id: str, run: Run | None) -> list[Act]:
         if run is None:
             return self._refuse(now_ns, order, {run_id}, "no such run here")
         if order.ordered.verb == "halt":
+            others = len(self._live()) if not self.dead else 0
             detail = "it had ended before"
-            return [self._report(now_ns, order, run_id, "obeyed", confirmed=True, detail=detail)]
+            if others:
+                detail += f" in its own code; {others} other run(s) of its process go on"
+            sure = self.dead or run.status == "halted" or run_id != self.main
+            return [self._report(now_ns, order, run_id, "obeyed", confirmed=sure, detail=detail)]
         return self._refuse(now_ns, order, {run_id}, "the run has ended")
 
     def _refuse(self, now_ns: int, order: Order, runs: set[str], why: str) -> list[Act]:
@@ -172,6 +194,9 @@ class Ladder(Stopping):
     def _halt_runs(self, now_ns: int, order: Order, runs: set[str]) -> list[Act]:
         if self._halt is not None:
             return self._join(now_ns, self._halt, order, runs)
+        if self.dead:  # what it started lives on
+            halt = self._halt = Halt([*self._take_partial(), order], runs)
+            return self._kill(now_ns, halt)
         below = self._with_descendants(runs)
         halting = below | {run for partial in self._partial for run in partial.left}
         live = {run_id for run_id, run in self.runs.items() if not run.ended}

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass
+from typing import get_args
 
 from checkrein.events.types import RunOutcome
 
@@ -65,6 +66,12 @@ def ending(
     if named and not ended_by_code:
         return Ending("unfinished", "the process exited with 0, but the run was never finished")
     return Ending("completed", "")
+
+
+def said(status: str, reason: str) -> Ending:
+    """An end as an agent's code tells it; a word that is none is a failure."""
+    known = get_args(RunOutcome)
+    return Ending(status if status in known else "failed", reason)  # type: ignore[arg-type] # checked
 
 
 def signal_name(number: int) -> str:

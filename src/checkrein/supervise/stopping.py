@@ -67,6 +67,9 @@ class Stopping:
         self.runs: dict[str, Run] = {}
         self.connected = 0
         self.dead = False
+        self.gone = False
+        self.main = ""
+        """The run of the process as a whole: the first one."""
         self._halt: Halt | None = None
         self._holding = Holding(limits, self.runs)
 

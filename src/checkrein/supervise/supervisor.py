@@ -353,6 +353,7 @@ class Supervisor:
     def _finish(self, unit: Unit) -> None:
         if self._finished[unit].is_set():
             return
+        self.feed(unit, h.Gone())
         for run_id in unit.runs:
             self.to_register.pop(run_id, None)
         for run in unit.end_runs():

@@ -60,6 +60,9 @@ class Tree:
         """Lets everyone go on. Those who were stopped one by one are continued one by one."""
         if self.leaf is not None:
             self.leaf.thaw()
+            for process in self.strays():
+                if process.state in proc.STOPPED:
+                    proc.send(process, signal.SIGCONT)
             return
         self._signal_group(signal.SIGCONT)
         for process in self.others():
@@ -78,7 +81,7 @@ class Tree:
     def kill(self, table: Table | None = None) -> None:
         """Begins to kill everyone; those out of reach of `strike` are stopped first, so that none
         forks."""
-        others = [] if self.leaf is not None else self.others(table)
+        others = self.others(table) if self.leaf is None else self.strays(table)
         for process in others:
             proc.send(process, signal.SIGSTOP)
         self.strike()
@@ -94,10 +97,14 @@ class Tree:
     def frozen(self, table: Table | None = None) -> bool:
         """Whether nobody runs any more. `table`: one read *after* `freeze`, shared by many."""
         if self.leaf is not None:
-            return self.leaf.frozen() or not self.leaf.populated()
-        if not self._main_stopped():
+            if self.leaf.populated() and not self.leaf.frozen():
+                return False
+            others = self.strays()
+        elif not self._main_stopped():
             return False
-        running = [p for p in self.others(table) if not proc.stands_still(p)]
+        else:
+            others = self.others(table)
+        running = [process for process in others if not proc.stands_still(process)]
         for process in running:
             proc.send(process, signal.SIGSTOP)
         return not running
@@ -144,6 +151,28 @@ class Tree:
         mine = {p.pid: p for p in self._found(table) if p.pid != self.main and proc.alive(p)}
         self.known = mine
         return list(mine.values())
+
+    def strays(self, table: Table | None = None) -> list[Process]:
+        """Who is of this tree and not in its leaf: a process that may write the hierarchy (root's
+        may) can move out. Without a table only where the whole of it need not be read."""
+        if self.leaf is None:
+            return []
+        inside = set(self.leaf.pids())
+        if not self.alone:
+            others = self.others(table) if table is not None else []
+            return [process for process in others if process.pid not in inside]
+        found: dict[int, Process] = {}
+        todo = [*(self.roots or (os.getpid(),)), *inside]
+        for pid in todo:  # grows
+            below = proc.children_of(pid)
+            if below is None:
+                return [process for process in self.others() if process.pid not in inside]
+            for child in below:
+                now = None if child in inside or child in found else proc.look(child)
+                if now is not None and proc.alive(now) and child not in self.without:
+                    found[child] = now
+                    todo.append(child)
+        return list(found.values())
 
     def capture(self) -> dict[str, Any]:
         """What the processes are and hold, while they stand still: for the record of a halt."""

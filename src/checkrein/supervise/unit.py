@@ -15,11 +15,12 @@ from checkrein.supervise import happenings as h
 from checkrein.supervise import proc
 from checkrein.supervise.ladder import Ladder
 from checkrein.supervise.local import Peer
-from checkrein.supervise.outcome import UNKNOWN_EXIT, Ending, Exit, ending
+from checkrein.supervise.outcome import UNKNOWN_EXIT, Ending, Exit, ending, said
 from checkrein.supervise.tree import Tree
 
 RUNS_MAX = 10_000
 PEERS_MAX = 1_000
+GOES_ON = "its code has ended the run; the process goes on"
 
 
 @dataclass
@@ -38,10 +39,14 @@ class LiveRun:
     heard_ns: int = 0
     standing: Instruct | None = None
     ending: Ending | None = None
+    whole: bool = False
+    """The run of the process as a whole: it lasts, and can be stopped, as long as the process."""
+    said: Ending | None = None
+    """The end that its code gave it, while the process goes on."""
 
     @property
     def over(self) -> bool:
-        return self.ending is not None or self.ended_by_code
+        return self.ending is not None or (self.ended_by_code and not self.whole)
 
 
 @dataclass(eq=False)
@@ -77,7 +82,8 @@ class Unit:
         self._forget_ended()
         if len(self.runs) >= RUNS_MAX:
             return []
-        self.runs[record.run_id] = LiveRun(record, owner, named, heard_ns=now_ns)
+        whole = record.run_id == self.main_run
+        self.runs[record.run_id] = LiveRun(record, owner, named, heard_ns=now_ns, whole=whole)
         acts = self.ladder.step(now_ns, h.RunBegan(record.run_id, record.parent_run_id))
         return acts + self._owners_changed(now_ns)
 
@@ -111,7 +117,7 @@ class Unit:
 
     def stated(self, state: State, now_ns: int) -> list[h.Act]:
         run = self.runs.get(state.run_id)
-        if run is None or run.over:
+        if run is None or run.over or run.ended_by_code:
             return []
         run.step, run.in_flight, run.heard_ns = state.step, state.in_flight, now_ns
         if run.status not in ("paused", "halted"):
@@ -120,11 +126,16 @@ class Unit:
 
     def ended_by_code(self, run_id: str, status: str, reason: str, now_ns: int) -> list[h.Act]:
         run = self.runs.get(run_id)
-        if run is None or run.over:
+        if run is None or run.over or run.ended_by_code:
             return []
         run.ended_by_code = True
-        run.status, run.reason = status, reason
         run.in_flight = []
+        if run.whole:
+            run.said, run.owner = said(status, reason), None
+        if status == "halted" or not run.whole:
+            run.status, run.reason = status, reason
+        elif run.status != "halted":
+            run.status, run.reason = "running", GOES_ON
         acts = self.ladder.step(now_ns, h.RunEnded(run_id))
         return acts + self._owners_changed(now_ns)
 
@@ -142,6 +153,10 @@ class Unit:
             halted = run.reason if run.status == "halted" else ""
             if order is not None and not halted:
                 halted = order.reason or "halted"
+            if run.said is not None and (not halted or run.said.status == "halted"):
+                run.ending = run.said  # its code has recorded it
+                run.status, run.reason = run.ending.status, run.ending.reason
+                continue
             run.ending = ending(
                 self.exit or UNKNOWN_EXIT,
                 halted=halted,
