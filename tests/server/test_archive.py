@@ -186,7 +186,7 @@ async def test_what_is_malformed_is_kept_with_place_and_reason(running: Running)
     await within(5, lambda: len(running.dead()) == 6)
     letters = {one["place"]: one["reason"] for one in running.dead()}
     assert "not an envelope" in letters["envelope"]
-    assert "deeper than 32" in letters["event 2"]
+    assert "deeper than 40" in letters["event 2"]
     assert letters["event 3"] == "field `room` is missing"
     assert "256 at most" in letters["event 4"]
     assert "262144 at most" in letters["event 5"]
