@@ -101,3 +101,11 @@ def test_evidence_stays_pairs() -> None:
     }  # fmt: skip
     assert event(Signal, fitted(Signal, fields)).evidence == [("r", 1)]
     assert event(Signal, facts(Signal, fields, "full")).evidence == [("r", 1)]
+
+
+def test_a_result_that_was_encoded_for_its_hash_is_still_read_when_it_is_cut() -> None:
+    fields = {
+        "call_id": "c", "tool": "t", "result": msgspec.Raw(msgspec.msgpack.encode({"rows": [1]})),
+        "error": "e" * 100_000,
+    }  # fmt: skip
+    assert event(ToolReturned, fitted(ToolReturned, fields)).result == {"rows": [1]}

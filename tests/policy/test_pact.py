@@ -130,3 +130,14 @@ def test_the_default_allows_all_but_loops() -> None:
 def test_a_pact_goes_through_msgpack_whole() -> None:
     pact = load(WHOLE)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(pact), type=type(pact)) == pact
+
+
+@pytest.mark.parametrize("steps", ["9" * 5000, "1__2", "1_", "1_000_"])
+def test_a_number_that_python_does_not_read_is_refused_with_its_place(steps: str) -> None:
+    with pytest.raises(PactError, match=r"budgets\.steps"):
+        load(f"pact: x\nbudgets: {{steps: {steps}}}\n")
+    with pytest.raises(PactError, match=r"loops\.similar_call"):
+        load(f"pact: x\nloops: {{similar_call: {steps} in 90s}}\n")
+    if "_" in steps:
+        with pytest.raises(PactError, match=r"budgets\.usd"):
+            load(f"pact: x\nbudgets: {{usd: {steps}}}\n")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import checkrein
-from checkrein.sdk import values
+from checkrein.sdk import quiet, values
+from checkrein.store.objections import objection_to_body
 from tests.sdk.fakes import house
 
 
@@ -144,3 +145,61 @@ def test_a_call_at_the_end_of_the_stack_is_judged_or_denied() -> None:
         judged = {e["arguments"]["n"] for e in it.recorder.of("tool.arguments")}
         assert set(made) <= judged
         quiet.faults.clear()
+
+
+def test_the_deepest_argument_is_no_deeper_than_the_store_takes() -> None:
+    @checkrein.tool
+    def eat(x: Any) -> Any:
+        return x
+
+    with house() as it, checkrein.run(goal="deep"):
+        eat(deep())
+        eat({"a": deep()})
+        checkrein.memory()["k"] = {"a": deep()}
+        found = it.recorder.events
+    assert [objection_to_body(e, 1_000) for e in found] == [""] * len(found)
+
+
+class Unbound:
+    """As a framework's proxy outside of a request."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("nothing is bound")
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None: ...
+
+
+def test_a_result_that_does_not_say_what_it_is_comes_back_and_ends_its_call() -> None:
+    unbound = Unbound()
+
+    @checkrein.tool
+    def give() -> Any:
+        return unbound
+
+    with house() as it:
+        assert give() is unbound
+        assert len(it.recorder.of("tool.returned")) == 1
+
+
+def test_a_provenance_that_is_no_text_is_recorded_as_text() -> None:
+    with house() as it:
+        checkrein.memory().write("k", 1, provenance={None: 1, (1, 2): 2})  # type: ignore[arg-type]
+        written = it.recorder.of("memory.write")[0]
+    assert written["provenance"] == "{None: 1, (1, 2): 2}"
+
+
+def test_a_rating_that_is_no_number_does_not_lose_the_note() -> None:
+    with house() as it:
+        checkrein.feedback(rating="five", text="good")  # type: ignore[arg-type]
+        noted = it.recorder.of("feedback")[0]
+    assert (noted["text"], noted.get("rating")) == ("good", None)
+
+
+def test_a_fault_of_ours_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with quiet.quiet("a place of this test"):
+        raise ValueError("x" * 10_000_000)
+    assert "ValueError: xxx" in caplog.text
+    assert len(caplog.text) < 20_000
+    quiet.faults.clear()

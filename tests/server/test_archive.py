@@ -188,6 +188,9 @@ async def test_many_forged_events_are_told_in_one(running: Running) -> None:
 async def test_what_is_malformed_is_kept_with_place_and_reason(running: Running) -> None:
     lane = Lane()
     await running.other.append(subjects.events("bot", 10), b"\xc1 no msgpack")
+    not_utf8 = pack(Lane().envelope(beats(9, 9))).replace(b"\xa5rec-1", b"\xa5r\xff\xfec1", 1)
+    assert b"\xff\xfe" in not_utf8
+    await running.other.append(subjects.events("bot", 11), not_utf8)
     deep: Any = 1
     for _ in range(40):
         deep = [deep]
@@ -203,16 +206,16 @@ async def test_what_is_malformed_is_kept_with_place_and_reason(running: Running)
     ]
     await running.send(lane.envelope(bad))
     await within(5, lambda: running.numbers() == [1, 7, 8])
-    await within(5, lambda: len(running.dead()) == 6)
+    await within(5, lambda: len(running.dead()) == 7)
     letters = {one["place"]: one["reason"] for one in running.dead()}
     assert "not an envelope" in letters["envelope"]
-    assert "deeper than 32" in letters["event 2"]
+    assert "deeper than 40" in letters["event 2"]
     assert letters["event 3"] == "field `room` is missing"
     assert "256 at most" in letters["event 4"]
     assert "262144 at most" in letters["event 5"]
     assert "JSON cannot say it" in letters["event 6 of rec-1"]
     assert running.losses() == []
-    assert (await running.ask("counts")).rows[0]["archive"]["refused"] == 6
+    assert (await running.ask("counts")).rows[0]["archive"]["refused"] == 7
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,14 @@ def _calm(e: Fields) -> tuple[str, str]:
 
 
 def took(event: Fields) -> str:
-    duration = event.get("duration_ns", 0)
+    duration = duration_ns(event)
     return words.duration(duration / 1e9) if duration else ""
+
+
+def duration_ns(event: Fields) -> int:
+    """0 when it does not say, or says what is no number: nobody has checked what an event holds."""
+    duration = event.get("duration_ns", 0)
+    return duration if isinstance(duration, int) else 0
 
 
 _MAKERS: dict[str, Callable[[Fields], tuple[str, str]]] = {

@@ -96,22 +96,30 @@ def _waterfall(events: list[dict[str, Any]]) -> None:
 
 def _commands(events: list[dict[str, Any]]) -> None:
     """The rungs of each command's latest receipt, each on a line."""
-    latest = {event["command_id"]: event for event in events if event["type"] == "receipt"}
+    latest = {str(event.get("command_id")): event for event in events if event["type"] == "receipt"}
     for event in latest.values():
         out.say()
         seen = event.get("confirmed") or ""
         if seen:
             sure = Cell(f"confirmed by {clean(seen, 40)}")
-        elif event["verb"] != "halt" and event.get("obeyed_ms") is not None:
+        elif event.get("verb") != "halt" and event.get("obeyed_ms") is not None:
             sure = Cell("obeyed, as the agent says", CALM)
         else:
             sure = Cell("NOT CONFIRMED", CAUTION)
-        out.styled([Cell(f"{clean(event['verb'], 20)}  ", STRONG), sure])
-        for rung in event.get("how", []):
-            name, ms = clean(rung.get("rung", ""), 20), float(rung.get("ms", 0))
+        out.styled([Cell(f"{clean(event.get('verb'), 20)}  ", STRONG), sure])
+        for name, ms in _rungs(event.get("how")):
             out.styled([Cell(f"  {name:<10}", CALM), Cell(f"{ms:>9.1f} ms")])
         if event.get("note"):
             out.styled([Cell(f"  {clean(event['note'], 300)}", CAUTION)])
+
+
+def _rungs(how: Any) -> list[tuple[str, float]]:
+    """What a receipt says it climbed, as far as it has the form of it."""
+    return [
+        (clean(rung.get("rung", ""), 20), float(rung["ms"]))
+        for rung in (how if isinstance(how, list) else [])
+        if isinstance(rung, dict) and isinstance(rung.get("ms"), int | float)
+    ]
 
 
 def _ending(line: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from checkrein.cli.describe import describe, short, took
+from checkrein.cli.describe import describe, duration_ns, short, took
 from checkrein.cli.out import CALM, CAUTION
 
 Fields = dict[str, Any]
@@ -41,7 +41,7 @@ def rows_of(events: list[Fields]) -> list[Row]:
     for event in events:
         kind, at = event["type"], event["ts"] - begin
         if kind.startswith(("model.", "tool.")) and event.get("call_id"):
-            key = (kind.partition(".")[0], event["call_id"])
+            key = (kind.partition(".")[0], str(event["call_id"]))
             call = calls.get(key)
             if call is None:
                 call = calls[key] = _Call(key[0], event)
@@ -78,7 +78,7 @@ def _row(call: _Call, begin: int) -> Row:
     shown = f"{call.name}  {short(call.arguments, 100)}".rstrip()
     if call.end is None:
         return Row(start, None, call.kind, f"{shown}  (no answer)", CAUTION, 1)
-    duration = call.end.get("duration_ns") or call.end["ts"] - call.began
+    duration = duration_ns(call.end) or call.end["ts"] - call.began
     text, style = describe(call.end)
     text = text.removeprefix(call.name).strip()
     if took(call.end):

@@ -48,7 +48,7 @@ def unpack(data: bytes) -> Envelope:
     """Raises EnvelopeError. The events inside stay undecoded."""
     try:
         envelope = _DECODER.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise EnvelopeError(f"not an envelope: {error}") from error
     if len(envelope.seqs) != len(envelope.events) or not envelope.seqs:
         raise EnvelopeError(

@@ -100,6 +100,8 @@ def _fit(form: str, value: Any, rung: int) -> Any:
 
     On the last rung nothing is left but its length and hash."""
     text_bytes_max = _LADDER[rung]
+    if isinstance(value, msgspec.Raw):  # encoded already, for its hash
+        value = msgspec.msgpack.decode(value)
     if form == "number":
         value = plain(value)
         return value if isinstance(value, bool | int | float | str) or value is None else None

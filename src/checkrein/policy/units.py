@@ -5,13 +5,14 @@ import re
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _DURATIONS = re.compile(r"\s*(?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)\s*)+")
-_WHOLE = re.compile(r"\+?\d[\d_]*")
-_NUMBER = re.compile(r"\+?(?:\d[\d_]*)(?:\.\d+)?")
+_WHOLE = re.compile(r"\+?\d+(?:_\d+)*")
+_NUMBER = re.compile(r"\+?\d+(?:_\d+)*(?:\.\d+)?")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _COUNT_IN = re.compile(r"(\d+)\s+in\s+(\S.*)")
 
 DURATION_S_MAX = 366 * 86400.0
 COUNT_MAX = 10**12
+_DIGITS_MAX = 40
 
 
 class UnitError(ValueError):
@@ -46,6 +47,8 @@ def whole(text: str, least: int = 1) -> int:
     """A whole number of at least `least`. Raises UnitError."""
     if not _WHOLE.fullmatch(text):
         raise UnitError(f"{text!r} is not a whole number")
+    if len(text) > _DIGITS_MAX:  # Python refuses to read thousands of digits
+        raise UnitError(f"{text[:_DIGITS_MAX]!r}… is out of range: from {least} to {COUNT_MAX}")
     value = int(text)
     if not least <= value <= COUNT_MAX:
         raise UnitError(f"{text!r} is out of range: from {least} to {COUNT_MAX}")

@@ -397,5 +397,5 @@ class ShipperCore:
 def _restored(state: bytes) -> list[_LaneState]:
     try:
         return _states.decode(state) if state else []
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return []

@@ -116,7 +116,7 @@ def read_meta(directory: Path) -> Meta | None:
     """None when there is no meta, or not yet a whole one."""
     try:
         return msgspec.json.decode((directory / "meta").read_bytes(), type=Meta)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
 

@@ -27,7 +27,7 @@ class Memory(MutableMapping[str, Any]):
         self._over[key] = value
         with quiet.quiet("memory.write"):
             run = context.current()
-            provenance = provenance or _provenance(run.run_id)
+            provenance = values.clean_text(provenance or _provenance(run.run_id), 500)
             self._provenance[key] = provenance
             _, field, raw = values.packed(value)
             run.record(

@@ -35,7 +35,7 @@ def handoff(to_agent: str, payload: Any = None, why: str = "", to_run_id: str = 
         run = context.current()
         header = context.traceparent(run)
         run.record(
-            events.Handoff, to_agent=values.clean_text(to_agent, 500), to_run_id=str(to_run_id),
+            events.Handoff, to_agent=values.clean_text(to_agent, 500), to_run_id=values.clean_text(to_run_id, 500),
             why=values.clean_text(why, 4_000), payload=values.plain(payload),
         )  # fmt: skip
     return header
@@ -48,7 +48,7 @@ def feedback(
     with quiet.quiet("feedback"):
         context.current().record(
             events.Feedback, about=values.clean_text(about, 500),
-            rating=float(rating) if rating is not None else None,
+            rating=_number(rating),
             label=values.clean_text(label, 500), text=values.clean_text(text),
             by=values.clean_text(by, 500),
         )  # fmt: skip
@@ -59,5 +59,13 @@ def reasoning(text: str, role: str = "", confidence: float | None = None) -> Non
     with quiet.quiet("reasoning"):
         context.current().record(
             events.Reasoning, text=values.clean_text(text), role=values.clean_text(role, 200),
-            confidence=float(confidence) if confidence is not None else None,
+            confidence=_number(confidence),
         )  # fmt: skip
+
+
+def _number(value: Any) -> float | None:
+    """None for what is no number: the rest of the note is worth keeping."""
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None

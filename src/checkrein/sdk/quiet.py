@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ faults: Counter[str] = Counter()
 refused_orders: Counter[str] = Counter()
 """Orders that were not genuine, or too late, by why."""
 PLACES_MAX = 1_000
+TRACE_FRAMES_MAX = -20
+"""The innermost frames."""
+TRACE_LINES_MAX = 80
+TRACE_LINE_CHARS_MAX = 400
 
 
 def fault(place: str, error: BaseException) -> None:
@@ -22,10 +27,16 @@ def fault(place: str, error: BaseException) -> None:
         faults[place] += 1
         if first:
             LOG.warning(
-                "checkrein: %s failed; the agent goes on without it (further ones are counted)",
+                "checkrein: %s failed; the agent goes on without it (further ones are counted)\n%s",
                 place,
-                exc_info=error,
+                _told(error),
             )
+
+
+def _told(error: BaseException) -> str:
+    """Its traceback. What an error says can hold all that the agent was given: so it is cut."""
+    lines = "".join(traceback.format_exception(error, limit=TRACE_FRAMES_MAX)).rstrip().splitlines()
+    return "\n".join(line[:TRACE_LINE_CHARS_MAX] for line in lines[-TRACE_LINES_MAX:])
 
 
 @contextlib.contextmanager

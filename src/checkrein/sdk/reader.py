@@ -369,7 +369,7 @@ class RingReader:
         try:
             with open(self.directory / "cursor", "rb") as file:
                 return msgspec.msgpack.decode(file.read(_CURSOR_BYTES_MAX), type=Cursor)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return Cursor()
 
 

@@ -165,7 +165,7 @@ class _Wrapping:
             except BaseException as error:
                 call.fail(error)
                 raise
-            if isinstance(result, types.CoroutineType):
+            if type(result) is types.CoroutineType:  # `isinstance` asks the result itself
                 return _awaited(call, result)
             call.end(result)
             return result

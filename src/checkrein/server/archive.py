@@ -329,7 +329,7 @@ class Archive:
             self._intake.restore_gaps(self._gaps_file.read_bytes())
         except FileNotFoundError:
             return
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             _log.error(
                 "archive: %s is damaged, open gaps are forgotten: %s", self._gaps_file, error
             )

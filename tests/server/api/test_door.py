@@ -1,5 +1,6 @@
 """Who is let in, and how the others are turned away."""
 
+import asyncio
 import json
 
 import pytest
@@ -16,6 +17,31 @@ async def test_nothing_is_told_without_the_token(stand: Stand, path: str) -> Non
     assert answer.status_code == 401
     assert answer.json()["error"] == "unauthorised"
     assert "operator.token" in answer.json()["do"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//api/v1/runs", "///api/v1/runs", "/api/v1//runs", "/api//v1/runs", "/api%2fv1/runs",
+     "/%61pi/v1/runs", "/api/v1/runs/", "/./api/v1/runs", "/api/./v1/runs", "/API/v1/runs",
+     "//api/v1/sessions", "/nothing", "/"],
+)  # fmt: skip
+async def test_no_way_of_writing_a_path_goes_around_the_token(stand: Stand, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", stand.port)
+    try:
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
+        )
+        answer = await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/api/openapi.json"])
+async def test_what_is_open_needs_no_token(stand: Stand, path: str) -> None:
+    async with stand.client(headers={"Authorization": ""}) as client:
+        assert (await client.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["Bearer wrong", "Basic abc", "Bearer", "Bearer \u00e9"])
@@ -68,7 +94,9 @@ async def test_a_foreign_page_is_refused(stand: Stand, origin: str) -> None:
         (b'{"verb": "\xff"}', "not UTF-8 at byte 10"),
         (b"[" * 100_000, "nested deeper"),
         (b"[" * 60 + b"]" * 60, "nested deeper"),
-        (b'{"a":' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"a":' + b"9" * 5000 + b"}", "64 bits"),
+        (b'{"arguments":{"a":-9223372036854775809}}', "64 bits"),
+        (b'{"arguments":{"a":1e999}}', "beyond"),
         (b'{"verb":"fly","target":"all","reason":"x"}', "verb"),
         (b'{"verb":"halt","target":"all"}', "reason"),
         (b'{"verb":"halt","target":"all","reason":"x","wat":1}', "wat"),

@@ -2,7 +2,7 @@
 
 1. The Host must be a name of ours, so that no foreign name can be pointed at us (DNS rebinding).
 2. An Origin, when a browser sends one, must be ours too, so that no foreign page can ask.
-3. Everything below /api/v1 needs the operator's token as `Authorization: Bearer …`.
+3. Everything but what OPEN names needs the operator's token as `Authorization: Bearer …`.
 4. A body is bounded, and JSON is strict.
 """
 
@@ -23,6 +23,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
+OPEN = frozenset(("/healthz", "/metrics", "/api", "/api/openapi.json"))
+"""What is told to anybody. A path is compared as it was sent: what the router would read as one of
+them, but is written in another way, needs the token."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
     ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
@@ -66,7 +69,7 @@ class Door:
         self._check_host(headers.get("host", b"").decode("latin-1"))
         self._check_origin(headers.get("origin"))
         path = str(scope["path"])
-        if path == "/api/v1" or path.startswith("/api/v1/"):
+        if path not in OPEN:
             self._check_token(headers.get("authorization", b""))
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return receive

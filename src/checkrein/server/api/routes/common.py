@@ -30,6 +30,9 @@ _ID = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,199}")
 
 Limit = Annotated[int, QueryParameter(ge=1, le=RUNS_MAX, description="At most so many.")]
 EventLimit = Annotated[int, QueryParameter(ge=1, le=EVENTS_MAX, description="At most so many.")]
+Moment = Annotated[
+    int | None, QueryParameter(ge=0, le=2**63 - 1, description="Nanoseconds since 1970.")
+]
 
 
 def raw_answer(value: Any, incomplete: list[str], after: Any = None) -> Response[Any]:

@@ -10,7 +10,14 @@ from litestar.params import FromPath, FromQuery
 from checkrein.server.api.hub import Filter
 from checkrein.server.api.live import merged
 from checkrein.server.api.problems import BadRequest, NotThere
-from checkrein.server.api.routes.common import API, EventLimit, history_rows, raw_answer, words
+from checkrein.server.api.routes.common import (
+    API,
+    EventLimit,
+    Moment,
+    history_rows,
+    raw_answer,
+    words,
+)
 from checkrein.server.api.services import Services
 from checkrein.server.api.tail import Seen
 
@@ -25,8 +32,8 @@ async def list_events(
     room: FromQuery[str] = "",
     run_id: FromQuery[str] = "",
     task_id: FromQuery[str] = "",
-    since: FromQuery[int | None] = None,
-    until: FromQuery[int | None] = None,
+    since: Moment = None,
+    until: Moment = None,
     limit: EventLimit = 200,
     after: FromQuery[str] = "",
 ) -> Response[list[dict[str, Any]]]:

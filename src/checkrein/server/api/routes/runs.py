@@ -14,6 +14,7 @@ from checkrein.server.api.routes.common import (
     RUNS_MAX,
     EventLimit,
     Limit,
+    Moment,
     board_lines,
     check_id,
     full_run_id,
@@ -36,7 +37,7 @@ async def list_runs(
     environment: FromQuery[str] = "",
     status: FromQuery[str] = "",
     live: FromQuery[bool | None] = None,
-    since: FromQuery[int | None] = None,
+    since: Moment = None,
 ) -> Response[list[RunLine]]:
     """The status board: live runs and the latest of the others, latest first. `status` takes
     several, separated by commas; `since` is in nanoseconds since 1970."""
