@@ -16,7 +16,7 @@ from checkrein.sdk import quiet
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.errors import Halted
-from checkrein.sdk.guard import Guard, Open, Seat
+from checkrein.sdk.guard import Guard, Seat
 from checkrein.sdk.links.types import Link, NoLink
 from checkrein.sdk.place import Place
 from checkrein.sdk.rein import Ordered
@@ -52,7 +52,7 @@ class MemoryRecorder:
         return [e["type"] for e in list(self.events) if not run_id or e["run_id"] == run_id]
 
 
-class ScriptedGuard(Open):
+class ScriptedGuard:
     """Answers what the test says, by the name of the tool or model; allows the rest."""
 
     def __init__(self, **verdicts: Verdict | Exception) -> None:
@@ -71,8 +71,19 @@ class ScriptedGuard(Open):
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
         self.came_back.append((action.name, result, error))
 
+    def step(self, now_ns: int) -> Verdict:
+        return ALLOW
+
+    def model_returned(
+        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
+    ) -> None:
+        return None
+
     def paused(self, duration_ns: int) -> None:
         self.paused_ns += duration_ns
+
+    def forked(self) -> None:
+        return None
 
 
 class House:
