@@ -12,7 +12,7 @@ from checkrein.events.types import Base
 from checkrein.policy.pact import default_pact, load
 from checkrein.policy.types import ALLOW, Action, Pact, Verdict
 from checkrein.sdk import client as clients
-from checkrein.sdk import quiet
+from checkrein.sdk import process, quiet
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.errors import Halted
@@ -138,7 +138,7 @@ def house(
 ) -> Iterator[House]:
     """A process's client for the block. `guard` judges every run; else the pact's own guards do."""
     recorder = MemoryRecorder()
-    before, seat = clients._client, clients.make_seat
+    before, seat = process._client, clients.make_seat
     client = Client(
         Config(agent="bot", **config), recorder,
         lambda info, settings: Place(
@@ -152,10 +152,10 @@ def house(
         clients.make_seat = lambda text, source: Seat(guard, parsed)
     elif pact is not None:
         clients.make_seat = lambda text, source: seat(pact, "the test's pact")
-    clients.install(client)
+    process.install(client)
     try:
         yield House(client, recorder)
     finally:
         client.close()
-        clients._client, clients.make_seat = before, seat
+        process._client, clients.make_seat = before, seat
     assert quiet.faults == faults_before, quiet.faults - faults_before

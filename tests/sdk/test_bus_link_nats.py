@@ -10,8 +10,8 @@ from checkrein.bus import messages, nats, orders, subjects
 from checkrein.bus.messages import Order, OrderRun, Progress, Registered, SessionGrant, Verb, encode
 from checkrein.bus.types import Message
 from checkrein.events import codec, envelope
-from checkrein.sdk import client as clients
 from checkrein.sdk import config as configs
+from checkrein.sdk import process
 from checkrein.sdk.begin import place_of
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Endpoint
@@ -57,8 +57,8 @@ async def test_events_are_shipped_and_orders_obeyed_over_real_servers(tmp_path: 
                 control_key=bytes(key.verify_key).hex(),
             )  # fmt: skip
             client = _client(tmp_path / "recorders", grant)
-            before, restarted = clients._client, server.process
-            clients.install(client)
+            before, restarted = process._client, server.process
+            process.install(client)
             try:
                 with checkrein.run(goal="g") as run:
                     for n in range(50):
@@ -78,7 +78,7 @@ async def test_events_are_shipped_and_orders_obeyed_over_real_servers(tmp_path: 
                 await _all_there(bus, run.run_id, 50)
             finally:
                 await asyncio.to_thread(client.close)
-                clients._client = before
+                process._client = before
                 restarted.terminate()
                 restarted.wait(10)
 

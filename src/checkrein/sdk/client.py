@@ -1,6 +1,5 @@
-"""The process's one client: its recorder, its link, its runs. Made at the first use."""
+"""A process as Checkrein knows it: its recorder, its link, its runs."""
 
-import atexit
 import getpass
 import itertools
 import os
@@ -20,12 +19,13 @@ from checkrein.policy.guard import RunGuard
 from checkrein.policy.pact import default_pact, load
 from checkrein.policy.types import Pact
 from checkrein.sdk import config as configs
-from checkrein.sdk import context, quiet
+from checkrein.sdk import quiet
 from checkrein.sdk.config import Config
 from checkrein.sdk.guard import Failed, Seat
 from checkrein.sdk.links.types import Link, NoLink
 from checkrein.sdk.pulse import Pulse
-from checkrein.sdk.run import Run, RunInfo
+from checkrein.sdk.run import RUN, Run, RunInfo
+from checkrein.sdk.traceparent import task_of
 from checkrein.world import REAL, World
 
 CONTACT_WAIT_S = 2.0
@@ -130,14 +130,14 @@ class Client:
         """A run that has not begun yet. The first one of a supervised process is the process's
         own; one inside another names it as parent. Raises Halted inside a halted one."""
         self._meet()
-        parent = context.RUN.get()
+        parent = RUN.get()
         if parent is not None:
             parent.hold.check()
         if parent is not None and parent.ended:
             parent = None
         adopted = parent is None and self._claim()
         ours = self.config.run_id if not adopted else ""
-        task_id = context.task_of(traceparent)
+        task_id = task_of(traceparent)
         if not task_id and parent is not None:
             task_id = parent.task_id
         info = RunInfo(
@@ -250,9 +250,7 @@ class Client:
             return True
 
     def _task_id(self) -> str:
-        return (
-            self.config.task_id or context.task_of(self.config.traceparent) or self.world.trace_id()
-        )
+        return self.config.task_id or task_of(self.config.traceparent) or self.world.trace_id()
 
     # -- pacts and prices ---------------------------------------------------------------------
 
@@ -317,58 +315,3 @@ def _user() -> str:
     with suppress(Exception):
         return getpass.getuser()
     return ""
-
-
-_client: Client | None = None
-_client_lock = threading.RLock()
-
-
-def get() -> Client:
-    """The process's client, made from the environment if `init` was not called."""
-    return _client or install(None)
-
-
-def install(client: Client | None) -> Client:
-    """Makes `client` the process's one, or the one that the environment describes."""
-    global _client
-    with _client_lock:
-        if client is None:
-            if _client is not None:
-                return _client
-            client = _made()
-        _client = client
-        client.start()
-        return client
-
-
-def _made() -> Client:
-    """From the environment. If that fails, a client that records nothing and still judges."""
-    try:
-        from checkrein.sdk.begin import client_of
-
-        return client_of(configs.read(configs.environ()))
-    except Exception as error:
-        quiet.fault("making the client", error)
-        config = Config(agent="agent")
-        return Client(config, Blank(), lambda info, _: info, lambda _: NoLink(), REAL)
-
-
-def peek() -> Client | None:
-    """The client if there is one already."""
-    return _client
-
-
-def _forked() -> None:
-    global _client_lock
-    _client_lock = threading.RLock()
-    if _client is not None:
-        _client.forked()
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
-@atexit.register
-def _close() -> None:
-    if _client is not None:
-        _client.close()

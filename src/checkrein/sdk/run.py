@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import threading
-from contextvars import Token
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from checkrein.events import types as events
 from checkrein.policy.types import Action, Verdict
-from checkrein.sdk import context, quiet, values
+from checkrein.sdk import quiet, values
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hold import Hold
@@ -19,6 +19,9 @@ from checkrein.sdk.step import Held, RunInfo, Step, Steps
 
 if TYPE_CHECKING:
     from checkrein.sdk.client import Client
+
+RUN: ContextVar["Run | None"] = ContextVar("checkrein_run", default=None)
+"""The innermost run around this code."""
 
 _BACKSTOP_NS = 2_000_000_000
 """How long after a runaway the server may take to halt the run before this process does."""
@@ -91,8 +94,8 @@ class Run:
         if not self._begun:
             self._begun = True
             self.client.run_began(self)
-        self._before = context.RUN.get()
-        self._token = context.RUN.set(self)
+        self._before = RUN.get()
+        self._token = RUN.set(self)
         with contextlib.suppress(RuntimeError):  # no loop in this thread: nothing to cancel
             loop = asyncio.get_running_loop()
             task = asyncio.current_task()
@@ -390,10 +393,10 @@ class Run:
         if self._token is None:
             return
         try:
-            context.RUN.reset(self._token)
+            RUN.reset(self._token)
         except ValueError:  # left in another context than it was entered in
-            context.RUN.set(self._before)
+            RUN.set(self._before)
         self._token = None
 
 
-__all__ = ["Held", "Run", "RunInfo"]
+__all__ = ["RUN", "Held", "Run", "RunInfo"]
