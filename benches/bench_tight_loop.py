@@ -147,7 +147,7 @@ def _link_maker(mode: str, folder: Path) -> Any:
         return SlowBus(server, None, None), server.connect()
 
     return lambda client: BusLink(
-        lambda: client, lambda: Endpoint("http://127.0.0.1:9"), ask, connect,
+        client, lambda: Endpoint("http://127.0.0.1:9"), ask, connect,
         RingShipping(folder, client.recorder),
     )  # fmt: skip
 

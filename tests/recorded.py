@@ -12,7 +12,7 @@ from checkrein.sdk import instruments, process
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.links.types import NoLink
-from checkrein.sdk.run import RunInfo
+from checkrein.sdk.types import RunInfo
 
 _PLACE = {"recorder": "test", "ts": 1, "environment": "test", "room": "test"}
 

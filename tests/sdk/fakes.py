@@ -17,7 +17,7 @@ from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.errors import Halted
 from checkrein.sdk.guard import Guard, Seat
-from checkrein.sdk.links.types import Link, NoLink
+from checkrein.sdk.links.types import Link, NoLink, Process
 from checkrein.sdk.place import Place
 from checkrein.sdk.rein import Ordered
 from checkrein.world import REAL
@@ -133,7 +133,7 @@ def halted(match: str = "") -> Iterator[Stopped]:
 def house(
     guard: Guard | None = None,
     pact: str | None = None,
-    make_link: Callable[[Client], Link] = lambda _: NoLink(),
+    make_link: Callable[[Process], Link] = lambda _: NoLink(),
     **config: str,
 ) -> Iterator[House]:
     """A process's client for the block. `guard` judges every run; else the pact's own guards do."""

@@ -18,6 +18,7 @@ from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.bus import BusLink
 from checkrein.sdk.links.connect import connect_nats
 from checkrein.sdk.links.shipping import RingShipping
+from checkrein.sdk.links.types import Process
 from checkrein.sdk.recorder import Recorder
 from checkrein.sdk.run import Run
 from checkrein.world import REAL
@@ -88,9 +89,9 @@ def _client(recorders: Path, grant: SessionGrant) -> Client:
     config = configs.read(environ, agent="bot")
     recorder = Recorder(recorders, REAL, agent="bot")
 
-    def link(client: Client) -> BusLink:
+    def link(process: Process) -> BusLink:
         return BusLink(
-            lambda: client, lambda: Endpoint("http://127.0.0.1:9"), lambda *_: grant,
+            process, lambda: Endpoint("http://127.0.0.1:9"), lambda *_: grant,
             connect_nats, RingShipping(recorders, recorder),
         )  # fmt: skip
 

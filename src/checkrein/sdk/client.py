@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -22,10 +22,11 @@ from checkrein.sdk import config as configs
 from checkrein.sdk import quiet
 from checkrein.sdk.config import Config
 from checkrein.sdk.guard import Failed, Seat
-from checkrein.sdk.links.types import Link, NoLink
+from checkrein.sdk.links.types import Link, NoLink, Process
 from checkrein.sdk.pulse import Pulse
-from checkrein.sdk.run import RUN, Run, RunInfo
+from checkrein.sdk.run import RUN, Run
 from checkrein.sdk.traceparent import task_of
+from checkrein.sdk.types import Recording, RunInfo
 from checkrein.world import REAL, World
 
 CONTACT_WAIT_S = 2.0
@@ -36,19 +37,6 @@ RUNS_MAX = 10_000
 TOOLS_NAMED_MAX = 200
 
 
-class Recording(Protocol):
-    """What the client asks of a flight recorder. `record` never raises an Exception."""
-
-    def record(self, kind: Any, place: Any, step: int, /, **fields: Any) -> int: ...
-
-
-class Blank:
-    """A recorder that keeps nothing, where none can be had."""
-
-    def record(self, kind: Any, place: Any, step: int, /, **fields: Any) -> int:
-        return 0
-
-
 class Client:
     """Safe from any thread. Methods never raise an Exception into the agent."""
 
@@ -57,7 +45,7 @@ class Client:
         config: Config,
         recorder: Recording,
         place: Callable[[RunInfo, Config], Any],
-        make_link: Callable[["Client"], Link],
+        make_link: Callable[[Process], Link],
         world: World = REAL,
     ) -> None:
         """`given` stays what was asked for; `config` is what holds."""
@@ -89,7 +77,7 @@ class Client:
         with quiet.quiet("starting the link"):
             self.link = self._make_link(self)
             self.link.start()
-        self._pulse = Pulse(self)
+        self._pulse = Pulse(self.runs, self.recorder, self.world, self.started_ns)
         self._pulse.start()
 
     def lives_in(self, room: str, environment: str) -> None:
@@ -201,7 +189,8 @@ class Client:
 
     def run_ended(self, run: Run) -> None:
         self.runs.pop(run.run_id, None)
-        self._tell("ended", run)
+        if not run.inherited:
+            self._tell("ended", run)
 
     def changed(self, run: Run) -> None:
         self._tell("changed", run)

@@ -6,9 +6,10 @@ import threading
 
 from checkrein.sdk import config as configs
 from checkrein.sdk import quiet
-from checkrein.sdk.client import Blank, Client
+from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.links.types import NoLink
+from checkrein.sdk.types import Blank
 
 _client: Client | None = None
 _lock = threading.RLock()
