@@ -19,7 +19,7 @@ from checkrein.policy.guard import RunGuard
 from checkrein.policy.pact import default_pact, load
 from checkrein.policy.types import Pact
 from checkrein.sdk import config as configs
-from checkrein.sdk import quiet
+from checkrein.sdk import declared, quiet
 from checkrein.sdk.config import Config
 from checkrein.sdk.guard import Failed, Seat
 from checkrein.sdk.links.types import Link, NoLink, Process
@@ -177,7 +177,7 @@ class Client:
             run.record(
                 events.RunStart, goal=info.goal, task_type=info.task_type,
                 parent_run_id=info.parent_run_id, pact=pact.pact, pact_version=pact.version,
-                tools=declared_tools()[:TOOLS_NAMED_MAX], argv=sys.argv[:50], pid=os.getpid(),
+                tools=declared.names()[:TOOLS_NAMED_MAX], argv=sys.argv[:50], pid=os.getpid(),
                 host=socket.gethostname(), user=_user(), labels=info.labels,
                 agent_version=self.config.agent_version,
             )  # fmt: skip
@@ -282,12 +282,6 @@ class Client:
         if close is not None:
             with quiet.quiet("closing the recorder"):
                 close()
-
-
-def declared_tools() -> list[str]:
-    """Names of the tools declared so far in this process."""
-    tools = sys.modules.get("checkrein.sdk.tool")
-    return tools.names() if tools is not None else []
 
 
 def make_seat(text: str, source: str) -> Seat:

@@ -54,8 +54,8 @@ class Flight:
 
 @dataclass(slots=True)
 class Lane:
-    """The events of one agent and partition. Numbers are the recorder's; they only grow, but for
-    the gaps that other lanes' events leave."""
+    """The events of one agent and partition. Numbers are the recorder's: they grow, with gaps
+    where the events of other lanes are."""
 
     agent: str
     partition: int

@@ -17,6 +17,7 @@ from checkrein.events.types import (
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
 from checkrein.sdk.run import Run
@@ -24,13 +25,6 @@ from checkrein.sdk.run import Run
 Status = Literal["ok", "error", "denied", "cancelled"]
 
 _OPEN: ContextVar["ToolCall | None"] = ContextVar("checkrein_open_tool", default=None)
-_KINDS: dict[str, ToolKind] = {}
-
-
-def declare(name: str, kind: ToolKind | None) -> None:
-    """What a decorator declared of a tool, for calls of it that come through a framework."""
-    if kind is not None:
-        _KINDS[name] = kind
 
 
 def open_tool() -> "ToolCall | None":
@@ -178,7 +172,7 @@ class ToolCall:
         else:
             record(ToolArguments, place, step, call_id=call_id, tool=name, arguments=plain)
         if kind is None:
-            kind = _KINDS.get(name)
+            kind = KINDS.get(name)
         self._action = action = Action(
             kind="tool", name=name, arguments=plain, call_id=call_id, declared_kind=kind,
             known_tools=tuple(known_tools) if known_tools else (),
