@@ -12,12 +12,12 @@ from checkrein.sdk import instruments, process
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.links.types import NoLink
-from checkrein.sdk.types import RunInfo
+from checkrein.sdk.types import Blank, RunInfo
 
 _PLACE = {"recorder": "test", "ts": 1, "environment": "test", "room": "test"}
 
 
-class Recorded:
+class Recorded(Blank):
     """The recorder. `events` are whole, as a reader would decode them."""
 
     def __init__(self) -> None:

@@ -20,10 +20,11 @@ from checkrein.sdk.guard import Guard, Seat
 from checkrein.sdk.links.types import Link, NoLink, Process
 from checkrein.sdk.place import Place
 from checkrein.sdk.rein import Ordered
+from checkrein.sdk.types import Blank
 from checkrein.world import REAL
 
 
-class MemoryRecorder:
+class MemoryRecorder(Blank):
     """Keeps whole events, made and read back as they would be from the ring."""
 
     def __init__(self) -> None:

@@ -278,10 +278,8 @@ class Client:
             self._pulse.stop()
         with quiet.quiet("closing the link"):
             self.link.close(CLOSE_WAIT_S)
-        close = getattr(self.recorder, "close", None)
-        if close is not None:
-            with quiet.quiet("closing the recorder"):
-                close()
+        with quiet.quiet("closing the recorder"):
+            self.recorder.close()
 
 
 def make_seat(text: str, source: str) -> Seat:

@@ -44,15 +44,14 @@ class Pulse:
 
     def beat(self) -> None:
         """One heartbeat of every run that is this process's own."""
-        stats = getattr(self._recorder, "stats", None)
-        recorded, lost = (stats().recorded, stats().lost) if stats is not None else (0, 0)
+        stats = self._recorder.stats()
         uptime_ns = self._world.monotonic_ns() - self._started_ns
         for run in list(self._runs.values()):
             if not run.inherited:
                 run.record(
                     events.Heartbeat, interval_ns=round(self._interval_s * 1e9),
-                    uptime_ns=uptime_ns, in_flight=run.calls_in_flight(), recorded=recorded,
-                    lost=lost,
+                    uptime_ns=uptime_ns, in_flight=run.calls_in_flight(), recorded=stats.recorded,
+                    lost=stats.lost,
                 )  # fmt: skip
 
     def _work(self) -> None:

@@ -197,8 +197,7 @@ class SupervisorLink:
 
     def _greet(self, link: socket.socket) -> None:
         """Says who we are and what runs here; on a reconnect, all of it again."""
-        recorder = getattr(self._process.recorder, "id", "")
-        first: list[Any] = [Hello(pid=os.getpid(), recorder=str(recorder))]
+        first: list[Any] = [Hello(pid=os.getpid(), recorder=self._process.recorder.id)]
         waiting = list(self._outbox)
         self._outbox.clear()
         if self._told:
