@@ -76,8 +76,8 @@ def _loop(call: Any) -> dict[str, float]:
 
 def _of_checkrein(mode: str, folder: Path) -> dict[str, float]:
     import checkrein
-    from checkrein.sdk import client as clients
     from checkrein.sdk import config as configs
+    from checkrein.sdk import process
     from checkrein.sdk.begin import client_of, place_of
     from checkrein.sdk.client import Client
     from checkrein.sdk.reader import RingReader
@@ -87,7 +87,7 @@ def _of_checkrein(mode: str, folder: Path) -> dict[str, float]:
     client = client_of(config)
     if mode != "no server":
         client = Client(config, client.recorder, place_of, _link_maker(mode, folder))
-    clients.install(client)
+    process.install(client)
 
     @checkrein.tool(kind="read")
     def search(query: str, page: int) -> dict[str, object]:
@@ -147,7 +147,7 @@ def _link_maker(mode: str, folder: Path) -> Any:
         return SlowBus(server, None, None), server.connect()
 
     return lambda client: BusLink(
-        lambda: client, lambda: Endpoint("http://127.0.0.1:9"), ask, connect,
+        client, lambda: Endpoint("http://127.0.0.1:9"), ask, connect,
         RingShipping(folder, client.recorder),
     )  # fmt: skip
 

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 import checkrein
-from checkrein.sdk import client as clients
 from checkrein.sdk import config as configs
+from checkrein.sdk import process
 from checkrein.sdk.begin import client_of
 from checkrein.sdk.client import Client
 
@@ -38,14 +38,14 @@ def search(query: str, page: int, scope: str = "all", lang: str = "en") -> dict[
 
 def run() -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="checkrein-bench-"))
-    before = clients._client
+    before = process._client
     try:
-        client = clients.install(_client(folder))
+        client = process.install(_client(folder))
         with checkrein.run(goal="bench"):
             return _rows(_measured())
     finally:
         client.close()
-        clients._client = before
+        process._client = before
         shutil.rmtree(folder)
 
 

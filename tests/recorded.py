@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 
 from checkrein.events.types import Base
-from checkrein.sdk import client, instruments
+from checkrein.sdk import instruments, process
+from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.links.types import NoLink
-from checkrein.sdk.run import RunInfo
+from checkrein.sdk.types import Blank, RunInfo
 
 _PLACE = {"recorder": "test", "ts": 1, "environment": "test", "room": "test"}
 
 
-class Recorded:
+class Recorded(Blank):
     """The recorder. `events` are whole, as a reader would decode them."""
 
     def __init__(self) -> None:
@@ -48,16 +49,16 @@ def recorded(folder: Path, pact: str = "") -> Iterator[Recorded]:
     path.write_text(pact or "pact: test\njob: test\nowner: test\n")
     recorder = Recorded()
     config = Config(agent="test", pact_path=str(path))
-    before = client.peek()
-    client._client = client.Client(config, recorder, _place, lambda client: NoLink())
+    before = process.peek()
+    process._client = Client(config, recorder, _place, lambda client: NoLink())
     instruments.instrument()
     try:
         yield recorder
     finally:
         instruments.uninstrument()
-        client._client = before
+        process._client = before
 
 
 def ambient() -> Any:
     """The run of code that is in no run."""
-    return client.get().ambient()
+    return process.client().ambient()

@@ -209,3 +209,10 @@ def test_calls_that_never_return_are_forgotten_at_the_bound() -> None:
         assert agent.asks("tool", n=n).kind == "allow"
     assert len(agent.guard.open) == OPEN_CALLS_MAX
     agent.guard.returned(Action(kind="tool", name="tool", call_id="c1"), 1, "", agent.now_ns)
+
+
+def test_a_forked_child_does_not_wait_for_a_lock_of_its_parents_threads() -> None:
+    agent = Agent()
+    with agent.guard._lock:  # as a thread that the child does not have left it
+        agent.guard.forked()
+        assert agent.asks("tool").kind == "allow"

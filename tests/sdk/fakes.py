@@ -12,18 +12,19 @@ from checkrein.events.types import Base
 from checkrein.policy.pact import default_pact, load
 from checkrein.policy.types import ALLOW, Action, Pact, Verdict
 from checkrein.sdk import client as clients
-from checkrein.sdk import quiet
+from checkrein.sdk import process, quiet
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
 from checkrein.sdk.errors import Halted
-from checkrein.sdk.guard import Guard, Open, Seat
-from checkrein.sdk.links.types import Link, NoLink
+from checkrein.sdk.guard import Guard, Seat
+from checkrein.sdk.links.types import Link, NoLink, Process
 from checkrein.sdk.place import Place
 from checkrein.sdk.rein import Ordered
+from checkrein.sdk.types import Blank
 from checkrein.world import REAL
 
 
-class MemoryRecorder:
+class MemoryRecorder(Blank):
     """Keeps whole events, made and read back as they would be from the ring."""
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class MemoryRecorder:
         return [e["type"] for e in list(self.events) if not run_id or e["run_id"] == run_id]
 
 
-class ScriptedGuard(Open):
+class ScriptedGuard:
     """Answers what the test says, by the name of the tool or model; allows the rest."""
 
     def __init__(self, **verdicts: Verdict | Exception) -> None:
@@ -71,8 +72,19 @@ class ScriptedGuard(Open):
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
         self.came_back.append((action.name, result, error))
 
+    def step(self, now_ns: int) -> Verdict:
+        return ALLOW
+
+    def model_returned(
+        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
+    ) -> None:
+        return None
+
     def paused(self, duration_ns: int) -> None:
         self.paused_ns += duration_ns
+
+    def forked(self) -> None:
+        return None
 
 
 class House:
@@ -122,12 +134,12 @@ def halted(match: str = "") -> Iterator[Stopped]:
 def house(
     guard: Guard | None = None,
     pact: str | None = None,
-    make_link: Callable[[Client], Link] = lambda _: NoLink(),
+    make_link: Callable[[Process], Link] = lambda _: NoLink(),
     **config: str,
 ) -> Iterator[House]:
     """A process's client for the block. `guard` judges every run; else the pact's own guards do."""
     recorder = MemoryRecorder()
-    before, seat = clients._client, clients.make_seat
+    before, seat = process._client, clients.make_seat
     client = Client(
         Config(agent="bot", **config), recorder,
         lambda info, settings: Place(
@@ -141,10 +153,10 @@ def house(
         clients.make_seat = lambda text, source: Seat(guard, parsed)
     elif pact is not None:
         clients.make_seat = lambda text, source: seat(pact, "the test's pact")
-    clients.install(client)
+    process.install(client)
     try:
         yield House(client, recorder)
     finally:
         client.close()
-        clients._client, clients.make_seat = before, seat
+        process._client, clients.make_seat = before, seat
     assert quiet.faults == faults_before, quiet.faults - faults_before

@@ -24,12 +24,12 @@ from checkrein.bus.messages import (
 )
 from checkrein.bus.types import Bus, Message
 from checkrein.sdk import quiet
-from checkrein.sdk.client import Client
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links import contact
 from checkrein.sdk.links.bus import BusLink
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import NoShipping
+from checkrein.sdk.links.types import Process
 from checkrein.sdk.run import Run
 from checkrein.world import REAL
 from tests.sdk.fakes import House, halted, house
@@ -127,9 +127,9 @@ class Linked:
         self.endpoint: Endpoint | None = Endpoint("http://127.0.0.1:1", "t")
 
     def __enter__(self) -> "Linked":
-        def make(client: Client) -> BusLink:
+        def make(process: Process) -> BusLink:
             self.link = BusLink(
-                lambda: client, lambda: self.endpoint, self.control.ask, self.control.connect,
+                process, lambda: self.endpoint, self.control.ask, self.control.connect,
                 NoShipping(),
             )  # fmt: skip
             return self.link

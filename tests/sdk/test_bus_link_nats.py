@@ -10,14 +10,15 @@ from checkrein.bus import messages, nats, orders, subjects
 from checkrein.bus.messages import Order, OrderRun, Progress, Registered, SessionGrant, Verb, encode
 from checkrein.bus.types import Message
 from checkrein.events import codec, envelope
-from checkrein.sdk import client as clients
 from checkrein.sdk import config as configs
+from checkrein.sdk import process
 from checkrein.sdk.begin import place_of
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.bus import BusLink
 from checkrein.sdk.links.connect import connect_nats
 from checkrein.sdk.links.shipping import RingShipping
+from checkrein.sdk.links.types import Process
 from checkrein.sdk.recorder import Recorder
 from checkrein.sdk.run import Run
 from checkrein.world import REAL
@@ -57,8 +58,8 @@ async def test_events_are_shipped_and_orders_obeyed_over_real_servers(tmp_path: 
                 control_key=bytes(key.verify_key).hex(),
             )  # fmt: skip
             client = _client(tmp_path / "recorders", grant)
-            before, restarted = clients._client, server.process
-            clients.install(client)
+            before, restarted = process._client, server.process
+            process.install(client)
             try:
                 with checkrein.run(goal="g") as run:
                     for n in range(50):
@@ -78,7 +79,7 @@ async def test_events_are_shipped_and_orders_obeyed_over_real_servers(tmp_path: 
                 await _all_there(bus, run.run_id, 50)
             finally:
                 await asyncio.to_thread(client.close)
-                clients._client = before
+                process._client = before
                 restarted.terminate()
                 restarted.wait(10)
 
@@ -88,9 +89,9 @@ def _client(recorders: Path, grant: SessionGrant) -> Client:
     config = configs.read(environ, agent="bot")
     recorder = Recorder(recorders, REAL, agent="bot")
 
-    def link(client: Client) -> BusLink:
+    def link(process: Process) -> BusLink:
         return BusLink(
-            lambda: client, lambda: Endpoint("http://127.0.0.1:9"), lambda *_: grant,
+            process, lambda: Endpoint("http://127.0.0.1:9"), lambda *_: grant,
             connect_nats, RingShipping(recorders, recorder),
         )  # fmt: skip
 

@@ -5,15 +5,13 @@ import pytest
 
 from checkrein.events import envelope
 from checkrein.events.envelope import CHAIN_START, Envelope, advance
+from checkrein.sdk.lane import MARKS_MAX, STALL_NS_MIN, Send
 from checkrein.sdk.lanes import (
     BATCH_EVENTS_MAX,
     IN_FLIGHT_MAX,
     LANE_GATHERED_BYTES_MAX,
     LINGER_NS,
-    MARKS_MAX,
     RESEND_NS,
-    STALL_NS_MIN,
-    Send,
     ShipperCore,
 )
 

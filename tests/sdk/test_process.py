@@ -22,6 +22,7 @@ from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.session import NoSession, ask
 from checkrein.sdk.pulse import Pulse
 from checkrein.sdk.reader import RingReader, find_recorders
+from checkrein.world import REAL
 from tests.sdk.fakes import house
 
 
@@ -199,7 +200,7 @@ def test_heartbeats_name_the_calls_in_flight() -> None:
         there = threading.Thread(target=slow)
         there.start()
         inside.wait(10)
-        Pulse(it.client).beat()
+        Pulse(it.client.runs, it.recorder, REAL, it.client.started_ns).beat()
         go.set()
         there.join()
         beat = it.recorder.of("heartbeat")[0]
@@ -212,7 +213,7 @@ def test_heartbeats_name_the_calls_in_flight() -> None:
 
 def test_the_pulse_beats_by_itself() -> None:
     with house() as it, checkrein.run():
-        pulse = Pulse(it.client, interval_s=0.01)
+        pulse = Pulse(it.client.runs, it.recorder, REAL, it.client.started_ns, interval_s=0.01)
         pulse.start()
         deadline = threading.Event()
         for _ in range(1000):

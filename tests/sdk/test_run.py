@@ -8,7 +8,7 @@ import pytest
 
 import checkrein
 from checkrein.policy.types import Verdict
-from checkrein.sdk.context import task_of
+from checkrein.sdk.traceparent import task_of
 from checkrein.world import is_trace_id, is_uuid7
 from tests.sdk.fakes import House, ScriptedGuard, halted, house
 

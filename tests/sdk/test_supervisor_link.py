@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 import checkrein
-from checkrein.sdk.client import Client
 from checkrein.sdk.links.supervisor import FrameReader, SupervisorLink, frame
+from checkrein.sdk.links.types import Process
 from checkrein.sdk.local import (
     FRAME_BYTES_MAX,
     Began,
@@ -108,8 +108,8 @@ class Supervised:
         self._config = {"run_id": RUN, "task_id": "ab" * 16, **config}
 
     def __enter__(self) -> "Supervised":
-        def make(client: Client) -> SupervisorLink:
-            self.link = SupervisorLink(str(self.supervisor.path), lambda: client)
+        def make(process: Process) -> SupervisorLink:
+            self.link = SupervisorLink(str(self.supervisor.path), process)
             return self.link
 
         self._house = house(make_link=make, **self._config)
@@ -202,8 +202,8 @@ def test_when_the_supervisor_goes_and_comes_back_everything_is_said_again(tmp_pa
 def test_without_a_supervisor_at_the_address_the_agent_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def make(client: Client) -> SupervisorLink:
-        return SupervisorLink(str(tmp_path / "nobody.sock"), lambda: client)
+    def make(process: Process) -> SupervisorLink:
+        return SupervisorLink(str(tmp_path / "nobody.sock"), process)
 
     with house(make_link=make), checkrein.run():
         assert act() == 0

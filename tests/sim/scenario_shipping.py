@@ -15,7 +15,8 @@ from pathlib import Path
 from checkrein.bus import subjects
 from checkrein.events import codec
 from checkrein.events.types import Heartbeat, Output, ToolReturned
-from checkrein.sdk.lanes import Send, ShipperCore
+from checkrein.sdk.lane import Send
+from checkrein.sdk.lanes import ShipperCore
 from checkrein.sdk.layout import read_meta
 from checkrein.sdk.place import Place
 from checkrein.sdk.reader import RingReader

@@ -121,6 +121,11 @@ class RunGuard:
         with self._lock:
             self.spent.paused_ns += max(0, duration_ns)
 
+    def forked(self) -> None:
+        """To be called in a forked child: the lock may be one that another thread of the parent
+        held."""
+        self._lock = Lock()
+
     def verdict(self, **fields: Any) -> Verdict:
         """A verdict under this run's pact."""
         return Verdict(pact=self.pact.pact, pact_version=self.pact.version, **fields)

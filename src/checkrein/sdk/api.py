@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from checkrein.sdk import client, context, quiet, values
 from checkrein.sdk import config as configs
+from checkrein.sdk import context, process, quiet, values
 from checkrein.sdk.run import Run
 
 
@@ -29,11 +29,11 @@ def init(
             configs.environ(), agent=agent, room=room, environment=environment, url=url,
             token=token, pact_path=pact, agent_version=version,
         )  # fmt: skip
-        there = client.peek()
+        there = process.peek()
         if there is None:
             from checkrein.sdk.begin import client_of
 
-            client.install(client_of(config))
+            process.install(client_of(config))
         elif there.given != config:
             quiet.warn_once("init", "checkrein: init was called before; this call changes nothing")
         context.follow_threads()
@@ -44,7 +44,7 @@ def instrument() -> tuple[str, ...]:
     what is instrumented by now. Never raises an Exception."""
     with quiet.quiet("instrument"):
         context.follow_threads()
-        client.get()
+        process.client()
         from checkrein.sdk.instruments import instrument as watch
 
         return watch()
@@ -66,7 +66,7 @@ def run(
     from whoever asked) makes it belong to that task. Raises Halted inside a halted run.
     """
     context.follow_threads()
-    return client.get().new_run(
+    return process.client().new_run(
         goal=values.clean_text(goal), task_type=values.clean_text(task_type, 500),
         agent=values.clean_text(agent, 500), room=values.clean_text(room, 500),
         labels={values.clean_text(k, 200): values.clean_text(v, 1_000)

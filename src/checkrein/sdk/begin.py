@@ -3,15 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from checkrein.sdk import config as configs
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config
-from checkrein.sdk.links.types import Link, NoLink
+from checkrein.sdk.links.types import Link, NoLink, Process
 from checkrein.sdk.place import Place
 from checkrein.sdk.recorder import Recorder
-from checkrein.sdk.run import RunInfo
+from checkrein.sdk.types import RunInfo
 from checkrein.world import REAL
 
 OFF = "off"
@@ -34,14 +33,14 @@ def place_of(info: RunInfo, config: Config) -> Place:
     )  # fmt: skip
 
 
-def link_maker(config: Config, recorder: Any) -> Callable[[Client], Link]:
+def link_maker(config: Config, recorder: Recorder) -> Callable[[Process], Link]:
     """How this process reaches whoever commands it; called again in a forked child."""
 
-    def make(client: Client) -> Link:
+    def make(process: Process) -> Link:
         if config.supervisor:
             from checkrein.sdk.links.supervisor import SupervisorLink
 
-            return SupervisorLink(config.supervisor, lambda: client)
+            return SupervisorLink(config.supervisor, process)
         if config.url == OFF:
             return NoLink()
         from checkrein.sdk.links.bus import BusLink
@@ -50,7 +49,7 @@ def link_maker(config: Config, recorder: Any) -> Callable[[Client], Link]:
         from checkrein.sdk.links.shipping import RingShipping
 
         return BusLink(
-            lambda: client, lambda: configs.endpoint(config, os.environ), ask, connect_nats,
+            process, lambda: configs.endpoint(config, os.environ), ask, connect_nats,
             RingShipping(Path(config.recorders), recorder),
         )  # fmt: skip
 

@@ -16,6 +16,6 @@ a fault of ours is logged once and the call goes on unrecorded.
 """
 
 from checkrein.sdk.model_call import MODEL_ADVICE_MARK, ModelCall, marked
-from checkrein.sdk.tool_call import ToolCall, declare, open_tool
+from checkrein.sdk.tool_call import ToolCall, open_tool
 
-__all__ = ["MODEL_ADVICE_MARK", "ModelCall", "ToolCall", "declare", "marked", "open_tool"]
+__all__ = ["MODEL_ADVICE_MARK", "ModelCall", "ToolCall", "marked", "open_tool"]

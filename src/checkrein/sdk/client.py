@@ -1,6 +1,5 @@
-"""The process's one client: its recorder, its link, its runs. Made at the first use."""
+"""A process as Checkrein knows it: its recorder, its link, its runs."""
 
-import atexit
 import getpass
 import itertools
 import os
@@ -10,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -20,12 +19,14 @@ from checkrein.policy.guard import RunGuard
 from checkrein.policy.pact import default_pact, load
 from checkrein.policy.types import Pact
 from checkrein.sdk import config as configs
-from checkrein.sdk import context, quiet
+from checkrein.sdk import declared, quiet
 from checkrein.sdk.config import Config
 from checkrein.sdk.guard import Failed, Seat
-from checkrein.sdk.links.types import Link, NoLink
+from checkrein.sdk.links.types import Link, NoLink, Process
 from checkrein.sdk.pulse import Pulse
-from checkrein.sdk.run import Run, RunInfo
+from checkrein.sdk.run import RUN, Run
+from checkrein.sdk.traceparent import task_of
+from checkrein.sdk.types import Recording, RunInfo
 from checkrein.world import REAL, World
 
 CONTACT_WAIT_S = 2.0
@@ -36,19 +37,6 @@ RUNS_MAX = 10_000
 TOOLS_NAMED_MAX = 200
 
 
-class Recording(Protocol):
-    """What the client asks of a flight recorder. `record` never raises an Exception."""
-
-    def record(self, kind: Any, place: Any, step: int, /, **fields: Any) -> int: ...
-
-
-class Blank:
-    """A recorder that keeps nothing, where none can be had."""
-
-    def record(self, kind: Any, place: Any, step: int, /, **fields: Any) -> int:
-        return 0
-
-
 class Client:
     """Safe from any thread. Methods never raise an Exception into the agent."""
 
@@ -57,7 +45,7 @@ class Client:
         config: Config,
         recorder: Recording,
         place: Callable[[RunInfo, Config], Any],
-        make_link: Callable[["Client"], Link],
+        make_link: Callable[[Process], Link],
         world: World = REAL,
     ) -> None:
         """`given` stays what was asked for; `config` is what holds."""
@@ -89,7 +77,7 @@ class Client:
         with quiet.quiet("starting the link"):
             self.link = self._make_link(self)
             self.link.start()
-        self._pulse = Pulse(self)
+        self._pulse = Pulse(self.runs, self.recorder, self.world, self.started_ns)
         self._pulse.start()
 
     def lives_in(self, room: str, environment: str) -> None:
@@ -130,14 +118,14 @@ class Client:
         """A run that has not begun yet. The first one of a supervised process is the process's
         own; one inside another names it as parent. Raises Halted inside a halted one."""
         self._meet()
-        parent = context.RUN.get()
+        parent = RUN.get()
         if parent is not None:
             parent.hold.check()
         if parent is not None and parent.ended:
             parent = None
         adopted = parent is None and self._claim()
         ours = self.config.run_id if not adopted else ""
-        task_id = context.task_of(traceparent)
+        task_id = task_of(traceparent)
         if not task_id and parent is not None:
             task_id = parent.task_id
         info = RunInfo(
@@ -189,7 +177,7 @@ class Client:
             run.record(
                 events.RunStart, goal=info.goal, task_type=info.task_type,
                 parent_run_id=info.parent_run_id, pact=pact.pact, pact_version=pact.version,
-                tools=declared_tools()[:TOOLS_NAMED_MAX], argv=sys.argv[:50], pid=os.getpid(),
+                tools=declared.names()[:TOOLS_NAMED_MAX], argv=sys.argv[:50], pid=os.getpid(),
                 host=socket.gethostname(), user=_user(), labels=info.labels,
                 agent_version=self.config.agent_version,
             )  # fmt: skip
@@ -201,7 +189,8 @@ class Client:
 
     def run_ended(self, run: Run) -> None:
         self.runs.pop(run.run_id, None)
-        self._tell("ended", run)
+        if not run.inherited:
+            self._tell("ended", run)
 
     def changed(self, run: Run) -> None:
         self._tell("changed", run)
@@ -250,9 +239,7 @@ class Client:
             return True
 
     def _task_id(self) -> str:
-        return (
-            self.config.task_id or context.task_of(self.config.traceparent) or self.world.trace_id()
-        )
+        return self.config.task_id or task_of(self.config.traceparent) or self.world.trace_id()
 
     # -- pacts and prices ---------------------------------------------------------------------
 
@@ -291,16 +278,8 @@ class Client:
             self._pulse.stop()
         with quiet.quiet("closing the link"):
             self.link.close(CLOSE_WAIT_S)
-        close = getattr(self.recorder, "close", None)
-        if close is not None:
-            with quiet.quiet("closing the recorder"):
-                close()
-
-
-def declared_tools() -> list[str]:
-    """Names of the tools declared so far in this process."""
-    tools = sys.modules.get("checkrein.sdk.tool")
-    return tools.names() if tools is not None else []
+        with quiet.quiet("closing the recorder"):
+            self.recorder.close()
 
 
 def make_seat(text: str, source: str) -> Seat:
@@ -317,58 +296,3 @@ def _user() -> str:
     with suppress(Exception):
         return getpass.getuser()
     return ""
-
-
-_client: Client | None = None
-_client_lock = threading.RLock()
-
-
-def get() -> Client:
-    """The process's client, made from the environment if `init` was not called."""
-    return _client or install(None)
-
-
-def install(client: Client | None) -> Client:
-    """Makes `client` the process's one, or the one that the environment describes."""
-    global _client
-    with _client_lock:
-        if client is None:
-            if _client is not None:
-                return _client
-            client = _made()
-        _client = client
-        client.start()
-        return client
-
-
-def _made() -> Client:
-    """From the environment. If that fails, a client that records nothing and still judges."""
-    try:
-        from checkrein.sdk.begin import client_of
-
-        return client_of(configs.read(configs.environ()))
-    except Exception as error:
-        quiet.fault("making the client", error)
-        config = Config(agent="agent")
-        return Client(config, Blank(), lambda info, _: info, lambda _: NoLink(), REAL)
-
-
-def peek() -> Client | None:
-    """The client if there is one already."""
-    return _client
-
-
-def _forked() -> None:
-    global _client_lock
-    _client_lock = threading.RLock()
-    if _client is not None:
-        _client.forked()
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
-@atexit.register
-def _close() -> None:
-    if _client is not None:
-        _client.close()

@@ -1,4 +1,4 @@
-"""Which run this code belongs to, carried across threads, tasks and processes.
+"""Which run this code belongs to.
 
 Within a thread and its asyncio tasks a context variable carries the run. `follow_threads` makes new
 threads and jobs of thread pools carry it too. Between processes a W3C `traceparent` carries the
@@ -7,50 +7,29 @@ task. Code outside of any run belongs to the process's ambient run.
 
 import concurrent.futures
 import functools
-import re
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from checkrein.world import is_trace_id
+from checkrein.sdk import process
+from checkrein.sdk.run import RUN, Run
+from checkrein.sdk.traceparent import header_of
 
-if TYPE_CHECKING:
-    from checkrein.sdk.run import Run
-
-RUN: ContextVar["Run | None"] = ContextVar("checkrein_run", default=None)
-
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _followed = False
 
 
-def current() -> "Run":
+def current() -> Run:
     """The run of this code, or the process's ambient run."""
     run = RUN.get()
     if run is not None and not run.ended:
         return run
-    from checkrein.sdk import client
-
-    return run if run is not None and run.hold.halted else client.get().ambient()
+    return run if run is not None and run.hold.halted else process.client().ambient()
 
 
-def traceparent(run: "Run | None" = None) -> str:
+def traceparent(run: Run | None = None) -> str:
     """The W3C `traceparent` header that hands this task on to another process."""
     run = run or current()
-    return f"00-{run.task_id}-{span_of(run.run_id)}-01"
-
-
-def span_of(run_id: str) -> str:
-    """A run as a W3C parent id: the last 16 hex digits of its UUID."""
-    return run_id.replace("-", "")[-16:]
-
-
-def task_of(header: str | None) -> str:
-    """The task id that a `traceparent` carries; empty when there is none or it is malformed."""
-    found = _TRACEPARENT.fullmatch((header or "").strip().lower())
-    if found is None or found[1] == "ff" or (found[1] == "00" and found[4]):
-        return ""
-    return found[2] if is_trace_id(found[2]) and found[3] != "0" * 16 else ""
+    return header_of(run.task_id, run.run_id)
 
 
 def follow_threads() -> None:
@@ -90,7 +69,7 @@ def _follow_submit(kind: type[concurrent.futures.ThreadPoolExecutor]) -> None:
     kind.submit = submit_in_run  # type: ignore[method-assign] # as above
 
 
-def _inside(run: "Run", call: Callable[..., Any]) -> Callable[..., Any]:
+def _inside(run: Run, call: Callable[..., Any]) -> Callable[..., Any]:
     def inside(*args: Any, **named: Any) -> Any:
         token = RUN.set(run)
         try:

@@ -1,9 +1,8 @@
 """The guard's seat in a run: a guard that errs denies."""
 
-import threading
 from typing import Any, Protocol
 
-from checkrein.policy.types import ALLOW, Action, Pact, Verdict
+from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet
 
 
@@ -18,6 +17,8 @@ class Guard(Protocol):
     ) -> None: ...
     def step(self, now_ns: int) -> Verdict: ...
     def paused(self, duration_ns: int) -> None: ...
+    def forked(self) -> None:
+        """In a forked child: no lock may be one that another thread of the parent held."""
 
 
 class Seat:
@@ -62,9 +63,11 @@ class Seat:
             self._failed("paused", fault)
 
     def forked(self) -> None:
-        """In a forked child: the guard's lock may be one that another thread of the parent held."""
-        if hasattr(self._guard, "_lock"):
-            self._guard._lock = threading.Lock()
+        """In a forked child: as `Guard.forked`."""
+        try:
+            self._guard.forked()
+        except Exception as fault:
+            self._failed("forked", fault)
 
     def _failed(self, where: str, error: Exception) -> None:
         """A guard that lost count cannot be trusted with the next answer: it denies from now on."""
@@ -95,25 +98,7 @@ class Failed:
     def paused(self, duration_ns: int) -> None:
         return None
 
-
-class Open:
-    """Allows everything: for a run whose pact is not enforced here."""
-
-    def judge(self, action: Action, now_ns: int) -> Verdict:
-        return ALLOW
-
-    def step(self, now_ns: int) -> Verdict:
-        return ALLOW
-
-    def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
-        return None
-
-    def model_returned(
-        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
-    ) -> None:
-        return None
-
-    def paused(self, duration_ns: int) -> None:
+    def forked(self) -> None:
         return None
 
 

@@ -20,6 +20,10 @@ WAIT_S = 3600.0
 Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
+class Held(Exception):
+    """The run is held, and the caller will wait in its own way. Never reaches the agent."""
+
+
 class Hold:
     """Safe from any thread."""
 

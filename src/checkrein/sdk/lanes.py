@@ -8,20 +8,26 @@ confirmed them, and if the store stays behind for long although it answers, they
 again. Whoever receives must expect repeats (same lane, same numbers) and never a gap.
 """
 
-from collections import deque
-from dataclasses import dataclass, field
-
 import msgspec
 
 from checkrein.bus import subjects
 from checkrein.events.envelope import (
     BATCH_BYTES_MAX,
-    CHAIN_START,
     Envelope,
     advance,
     lane_message_id,
     pack,
     partition_of,
+)
+from checkrein.sdk.lane import (
+    STALL_NS_MAX,
+    STALL_NS_MIN,
+    Flight,
+    Lane,
+    LaneState,
+    Mark,
+    Send,
+    restored,
 )
 
 BATCH_EVENTS_MAX = 500
@@ -32,17 +38,6 @@ GATHERED_BYTES_MAX = 4 * 1024 * 1024
 LANE_GATHERED_BYTES_MAX = 2 * 1024 * 1024
 RESEND_NS = 8_000_000_000
 RETRY_NS_MIN, RETRY_NS_MAX = 50_000_000, 5_000_000_000
-STALL_NS_MIN, STALL_NS_MAX = 12_000_000_000, 3_600_000_000_000
-MARKS_MAX = 256
-
-
-class Send(msgspec.Struct, frozen=True):
-    """An envelope to put on the bus. Tell the core `acked` or `failed` with its `message_id`."""
-
-    subject: str
-    data: bytes
-    message_id: str
-    events: int
 
 
 class _Address(msgspec.Struct, frozen=True, gc=False):
@@ -54,72 +49,7 @@ class _Address(msgspec.Struct, frozen=True, gc=False):
     count: int = 0
 
 
-class _LaneState(msgspec.Struct, frozen=True, array_like=True):
-    """A lane across restarts: its last number in the store, and the chain."""
-
-    agent: str
-    partition: int
-    last: int
-    chain: bytes
-
-
-@dataclass(slots=True)
-class _Mark:
-    """Events of a lane that are on their way, `first` to `last`, and the chain after them."""
-
-    first: int
-    last: int
-    chain: bytes
-    events: int
-    acked: bool = False
-
-
-@dataclass(slots=True)
-class _Flight:
-    send: Send
-    mark: _Mark
-    due_ns: int
-    attempts: int = 0
-    in_air: bool = True
-
-
-@dataclass(slots=True)
-class _Lane:
-    agent: str
-    partition: int
-    sent: int = 0
-    """The last number that was put into an envelope, and the chain after it."""
-    chain: bytes = CHAIN_START
-    safe: int = 0
-    """The last number of the last envelope that is in the store, and the chain after it."""
-    safe_chain: bytes = CHAIN_START
-    stored: int = 0
-    """What the store says it has."""
-    taken: int = 0
-    """The last number that was taken in, and the chain after it."""
-    taken_chain: bytes = CHAIN_START
-    gathered: deque[tuple[int, bytes, bytes]] = field(default_factory=deque)
-    """Number, event, chain after it: hashed as they come, so that the leaving of an envelope does
-    not keep the agent's threads for long."""
-    gathered_bytes: int = 0
-    since_ns: int = 0
-    flight: _Flight | None = None
-    marks: deque[_Mark] = field(default_factory=deque)
-    left_from: int = 0
-    """The first number that was left in the recorder while the lane stood still; 0: none."""
-    stuck_ns: int = 0
-    """Since when the store answers without having moved on; 0: it has, or was not asked."""
-    stall_ns: int = STALL_NS_MIN
-
-    def first_unsafe(self) -> int:
-        """The lane's first number that the store may not have; 0: none known."""
-        if self.marks:
-            return self.marks[0].first
-        return self.gathered[0][0] if self.gathered else self.left_from
-
-
 _address = msgspec.msgpack.Decoder(_Address)
-_states = msgspec.msgpack.Decoder(list[_LaneState])
 
 
 class ShipperCore:
@@ -136,14 +66,14 @@ class ShipperCore:
         self.read_after = upto
         self.sent = self.acked_events = self.stored_events = self.lost = self.rewinds = 0
         self._agent = agent
-        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._lanes: dict[tuple[str, int], Lane] = {}
         self._in_air = 0
         self._chained = True
-        self._flights: dict[str, _Lane] = {}
+        self._flights: dict[str, Lane] = {}
         self._gathered_bytes = 0
         self._known: dict[tuple[str, int], int] = {}
-        for lane in _restored(state):
-            self._lanes[lane.agent, lane.partition] = _Lane(
+        for lane in restored(state):
+            self._lanes[lane.agent, lane.partition] = Lane(
                 lane.agent, lane.partition, sent=lane.last, chain=lane.chain, safe=lane.last,
                 safe_chain=lane.chain, stored=lane.last, taken=lane.last, taken_chain=lane.chain,
             )  # fmt: skip
@@ -230,7 +160,7 @@ class ShipperCore:
         lane.flight = None
         flight.mark.acked = True
         self.acked_events += flight.mark.events
-        self._compact(lane)
+        lane.compact()
         if lane.left_from:
             self.read_after = min(self.read_after, lane.left_from - 1)
             lane.left_from = 0
@@ -293,19 +223,19 @@ class ShipperCore:
         unsafe = [first - 1 for lane in self._lanes.values() if (first := lane.first_unsafe())]
         upto = min(self.read_after, *unsafe) if unsafe else self.read_after
         state = [
-            _LaneState(lane.agent, lane.partition, lane.safe, lane.safe_chain)
+            LaneState(lane.agent, lane.partition, lane.safe, lane.safe_chain)
             for lane in self._lanes.values()
         ]
         return upto, msgspec.msgpack.encode(state)
 
-    def _lane(self, agent: str, partition: int) -> _Lane:
+    def _lane(self, agent: str, partition: int) -> Lane:
         lane = self._lanes.get((agent, partition))
         if lane is None:
-            lane = self._lanes[agent, partition] = _Lane(agent, partition)
+            lane = self._lanes[agent, partition] = Lane(agent, partition)
             lane.stored = self._known.get((agent, partition), 0)
         return lane
 
-    def _depart(self, lane: _Lane, now_ns: int) -> list[Send]:
+    def _depart(self, lane: Lane, now_ns: int) -> list[Send]:
         """The lane's next envelope; events that the store has already are only passed over."""
         prev = lane.sent
         seqs: list[int] = []
@@ -332,7 +262,7 @@ class ShipperCore:
         if not seqs:
             return []
         lane.sent, lane.chain = seqs[-1], chain
-        mark = _Mark(seqs[0], seqs[-1], chain, len(seqs))
+        mark = Mark(seqs[0], seqs[-1], chain, len(seqs))
         lane.marks.append(mark)
         told = chain if self._chained else b""
         envelope = Envelope(self.recorder, lane.agent, lane.partition, prev, told, seqs, events)
@@ -340,13 +270,13 @@ class ShipperCore:
             subjects.events(lane.agent, lane.partition), pack(envelope),
             lane_message_id(envelope), len(seqs),
         )  # fmt: skip
-        lane.flight = _Flight(send, mark, now_ns + RESEND_NS)
+        lane.flight = Flight(send, mark, now_ns + RESEND_NS)
         self._flights[send.message_id] = lane
         self._in_air += 1
         self.sent += len(seqs)
         return [send]
 
-    def _again(self, flight: _Flight, now_ns: int) -> list[Send]:
+    def _again(self, flight: Flight, now_ns: int) -> list[Send]:
         if not flight.in_air:
             if self._in_air >= IN_FLIGHT_MAX:
                 return []
@@ -356,7 +286,7 @@ class ShipperCore:
         flight.due_ns = now_ns + RESEND_NS
         return [flight.send]
 
-    def _settle(self, lane: _Lane, now_ns: int) -> None:
+    def _settle(self, lane: Lane, now_ns: int) -> None:
         """Forgets the envelopes that the store has whole."""
         while lane.marks and lane.marks[0].last <= lane.stored:
             mark = lane.marks.popleft()
@@ -365,7 +295,7 @@ class ShipperCore:
             lane.safe, lane.safe_chain = mark.last, mark.chain
             self.stored_events += mark.events
 
-    def _rewind(self, lane: _Lane) -> None:
+    def _rewind(self, lane: Lane) -> None:
         """Back to the store's last envelope of this lane."""
         self.rewinds += 1
         first = lane.first_unsafe()
@@ -377,25 +307,3 @@ class ShipperCore:
         lane.taken = lane.sent = lane.safe
         lane.chain = lane.taken_chain = lane.safe_chain
         self.read_after = min(self.read_after, first - 1)
-
-    def _compact(self, lane: _Lane) -> None:
-        """Bounds the memory of what awaits the store: neighbours become one, evenly."""
-        if len(lane.marks) <= MARKS_MAX:
-            return
-        events_max = 4 * sum(mark.events for mark in lane.marks) // MARKS_MAX
-        marks: deque[_Mark] = deque()
-        for mark in lane.marks:
-            before = marks[-1] if marks else mark
-            events = before.events + mark.events
-            if before is not mark and events <= events_max and before.acked and mark.acked:
-                marks[-1] = _Mark(before.first, mark.last, mark.chain, events, acked=True)
-            else:
-                marks.append(mark)
-        lane.marks = marks
-
-
-def _restored(state: bytes) -> list[_LaneState]:
-    try:
-        return _states.decode(state) if state else []
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return []

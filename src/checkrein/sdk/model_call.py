@@ -9,7 +9,8 @@ from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
 from checkrein.sdk.errors import Denied
-from checkrein.sdk.run import Held, Run
+from checkrein.sdk.hold import Held
+from checkrein.sdk.run import Run
 
 MODEL_ADVICE_MARK = "[checkrein]"
 
@@ -158,7 +159,7 @@ class ModelCall:
             tools=[str(tool) for tool in tools], input_chars=len(raw), stream=stream,
         )  # fmt: skip
         self._open = True
-        run.model_began(self.model)
+        run.tally.model_began(self.model)
 
     def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
         run.decided(action, verdict)
@@ -198,7 +199,7 @@ class ModelCall:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
             run.seat.model_returned(usage[0], usage[1], usd, now_ns, model)
             run.leave(self.call_id)
-            run.model_ended(usage[0], usage[1], usd, error)
+            run.tally.model_ended(usage[0], usage[1], usd, error)
         except Exception as fault:
             run.leave(self.call_id)
             quiet.fault("model call", fault)

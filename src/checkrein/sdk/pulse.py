@@ -1,13 +1,13 @@
 """Heartbeats: every 10 s, from a thread of their own, whatever the agent's threads are doing."""
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from checkrein.events import types as events
 from checkrein.sdk import quiet
-
-if TYPE_CHECKING:
-    from checkrein.sdk.client import Client
+from checkrein.sdk.run import Run
+from checkrein.sdk.types import Recording
+from checkrein.world import World
 
 INTERVAL_S = 10.0
 
@@ -15,8 +15,20 @@ INTERVAL_S = 10.0
 class Pulse:
     """Records a heartbeat for every live run, with its calls in flight and since when."""
 
-    def __init__(self, client: "Client", interval_s: float = INTERVAL_S) -> None:
-        self._client = client
+    def __init__(
+        self,
+        runs: Mapping[str, Run],
+        recorder: Recording,
+        world: World,
+        started_ns: int,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        """`runs` are the live ones, as they come and go; `started_ns` is since when the process is
+        up, on the monotonic clock."""
+        self._runs = runs
+        self._recorder = recorder
+        self._world = world
+        self._started_ns = started_ns
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -32,16 +44,14 @@ class Pulse:
 
     def beat(self) -> None:
         """One heartbeat of every run that is this process's own."""
-        client = self._client
-        stats = getattr(client.recorder, "stats", None)
-        recorded, lost = (stats().recorded, stats().lost) if stats is not None else (0, 0)
-        uptime_ns = client.world.monotonic_ns() - client.started_ns
-        for run in list(client.runs.values()):
+        stats = self._recorder.stats()
+        uptime_ns = self._world.monotonic_ns() - self._started_ns
+        for run in list(self._runs.values()):
             if not run.inherited:
                 run.record(
                     events.Heartbeat, interval_ns=round(self._interval_s * 1e9),
-                    uptime_ns=uptime_ns, in_flight=run.calls_in_flight(), recorded=recorded,
-                    lost=lost,
+                    uptime_ns=uptime_ns, in_flight=run.calls_in_flight(), recorded=stats.recorded,
+                    lost=stats.lost,
                 )  # fmt: skip
 
     def _work(self) -> None:

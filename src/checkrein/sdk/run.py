@@ -2,26 +2,57 @@
 
 import asyncio
 import contextlib
-import hashlib
 import threading
-from contextvars import Token
+from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from checkrein.events import types as events
 from checkrein.policy.types import Action, Verdict
-from checkrein.sdk import context, quiet, values
+from checkrein.sdk import quiet, values
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
-from checkrein.sdk.hold import Hold
+from checkrein.sdk.hold import Held, Hold
 from checkrein.sdk.rein import Answer, Ordered
-from checkrein.sdk.step import Held, RunInfo, Step, Steps
+from checkrein.sdk.step import Step, Steps, Tally
+from checkrein.sdk.types import Recording, RunInfo
+from checkrein.world import World
 
-if TYPE_CHECKING:
-    from checkrein.sdk.client import Client
+RUN: ContextVar["Run | None"] = ContextVar("checkrein_run", default=None)
+"""The innermost run around this code."""
 
 _BACKSTOP_NS = 2_000_000_000
 """How long after a runaway the server may take to halt the run before this process does."""
+
+
+class Host(Protocol):
+    """What a run asks of the process that it is in, and tells it. Nothing here raises an
+    Exception."""
+
+    world: World
+    recorder: Recording
+
+    @property
+    def connected(self) -> bool:
+        """True while orders can reach this process."""
+
+    def place(self, info: RunInfo) -> Any:
+        """Where the run's events belong, as the recorder takes it."""
+
+    def next_call_id(self) -> str: ...
+    def price(self, provider: str, model: str, usage: tuple[int, int, int, int]) -> float | None:
+        """US dollars, or None when no price is known."""
+
+    def run_began(self, run: "Run") -> None: ...
+    def run_ended(self, run: "Run") -> None: ...
+    def changed(self, run: "Run") -> None:
+        """The run's state changed."""
+
+    def settled(self, run: "Run") -> None:
+        """The run is held, and its last call in flight has come back."""
+
+    def halt_children(self, parent: "Run", reason: str) -> None:
+        """Halts what was begun inside a halted run."""
 
 
 class Run:
@@ -31,7 +62,7 @@ class Run:
     when it was halted, `failed` with the reason when an exception passes through.
     """
 
-    def __init__(self, client: "Client", info: RunInfo, seat: Seat) -> None:
+    def __init__(self, client: Host, info: RunInfo, seat: Seat) -> None:
         self.client = client
         self.world = client.world
         self.info = info
@@ -46,26 +77,23 @@ class Run:
         self.ended_status = ""
         self.ended_reason = ""
         self.escalated = False
+        self.tally = Tally(self.goal)
         self.in_flight: dict[str, tuple[str, str, int]] = {}
         self.started_at = client.world.now_ns()
         self.started_ns = self.last_ns = client.world.monotonic_ns()
-        self.tokens = 0
-        self.usd: float | None = None
-        self.input_tokens_last = 0
         self.inherited = False
         """True in a forked child: the run is the parent process's, which ends and reports it."""
         self._explicit = False
-        self._open_step: Step | None = None
-        self._context = hashlib.sha256(self.goal.encode())
         self._begun = False
         self._runaway_ns: int | None = None
+        self._runaway_reason = ""
         self._lock = threading.Lock()
         self._token: Token[Run | None] | None = None
         self._before: Run | None = None
 
     # -- what the agent's author uses ---------------------------------------------------------
 
-    def steps(self) -> "Steps":
+    def steps(self) -> Steps:
         """The run's steps, each a boundary: held while paused, Halted when halted, Denied when a
         budget is spent. `for` and `async for`. The author ends it with `break` or `return`."""
         self._explicit = True
@@ -85,14 +113,15 @@ class Run:
         self._lock = threading.Lock()
         self.hold.forked()
         self.seat.forked()
+        self.tally.forked()
         self.in_flight = {}
 
     def __enter__(self) -> "Run":
         if not self._begun:
             self._begun = True
             self.client.run_began(self)
-        self._before = context.RUN.get()
-        self._token = context.RUN.set(self)
+        self._before = RUN.get()
+        self._token = RUN.set(self)
         with contextlib.suppress(RuntimeError):  # no loop in this thread: nothing to cancel
             loop = asyncio.get_running_loop()
             task = asyncio.current_task()
@@ -185,22 +214,22 @@ class Run:
                 )  # fmt: skip
         self._redirect()
         self.step += 1
-        step = self._open_step = Step(self.step, self.world.monotonic_ns())
+        step = Step(self.step, self.world.monotonic_ns())
+        self.tally.open(step)
         self.record(
-            events.StepStart, context_hash=self._context.hexdigest(),
-            input_tokens=self.input_tokens_last,
+            events.StepStart, context_hash=self.tally.context_hash,
+            input_tokens=self.tally.input_tokens_last,
         )  # fmt: skip
         return step
 
     def end_step(self) -> None:
         """Ends the open step, if there is one, with its iteration record."""
-        with self._lock:
-            step, self._open_step = self._open_step, None
+        step = self.tally.close()
         if step is None:
             return
         duration_ns = self.world.monotonic_ns() - step.started_ns
         self.record(
-            events.StepEnd, context_hash=self._context.hexdigest(),
+            events.StepEnd, context_hash=self.tally.context_hash,
             input_tokens=step.input_tokens, output_tokens=step.output_tokens,
             duration_ns=duration_ns,
         )  # fmt: skip
@@ -214,7 +243,7 @@ class Run:
 
     def model_step(self, context_hash: str) -> None:
         """A model call is about to be made: a step of its own, unless the author counts steps."""
-        self.saw(context_hash)
+        self.tally.saw(context_hash)
         if not self._explicit:
             self.begin_step()
 
@@ -226,38 +255,6 @@ class Run:
             self.client.recorder.record(kind, self.place, self.step, **fields)
         except Exception as error:
             quiet.fault("recording", error)
-
-    def saw(self, digest: str) -> None:
-        """Something came into the agent's context."""
-        self._context.update(digest.encode())
-
-    def acted(self, tool: str) -> None:
-        step = self._open_step
-        if step is not None:
-            step.act(tool, tool)
-
-    def tool_ended(self, status: str, error: str) -> None:
-        step = self._open_step
-        if step is not None:
-            step.outcome = status if not error else f"{status}: {error}"
-
-    def model_began(self, model: str) -> None:
-        step = self._open_step
-        if step is not None:
-            step.act(f"model {model}")
-
-    def model_ended(
-        self, input_tokens: int, output_tokens: int, usd: float | None, error: str
-    ) -> None:
-        with self._lock:
-            self.tokens += input_tokens + output_tokens
-            if usd is not None:
-                self.usd = (self.usd or 0.0) + usd
-            self.input_tokens_last = input_tokens
-        step = self._open_step
-        if step is not None:
-            step.spent(input_tokens, output_tokens, usd)
-            step.outcome = f"error: {error}" if error else "answered"
 
     def decided(self, action: Action, verdict: Verdict) -> None:
         """Records a verdict other than allow; an allowed call is its `tool.invoked`."""
@@ -279,13 +276,11 @@ class Run:
         if not verdict.runaway or self.hold.halted:
             return
         if self.client.connected:
+            self._runaway_reason = verdict.reason
             if self._runaway_ns is None:
                 self._runaway_ns = self.world.monotonic_ns()
-            self._runaway_reason = verdict.reason
         else:
             self.halt(f"runaway: {verdict.reason}", f"rule:{verdict.guard or 'guard'}")
-
-    _runaway_reason = ""
 
     def _backstop(self, call_id: str) -> None:
         if self.world.monotonic_ns() - (self._runaway_ns or 0) >= _BACKSTOP_NS:
@@ -375,25 +370,20 @@ class Run:
             if self.ended:
                 return
             self.ended, self.ended_status, self.ended_reason = True, status, reason
-        if self.inherited:
-            self.client.runs.pop(self.run_id, None)
-            return
-        self.end_step()
-        self.record(
-            events.RunEnd, status=status, reason=values.clean_text(reason, 4_000), steps=self.step,
-            tokens=self.tokens, usd=self.usd or 0.0,
-            duration_ns=self.world.monotonic_ns() - self.started_ns,
-        )  # fmt: skip
+        if not self.inherited:
+            self.end_step()
+            self.record(
+                events.RunEnd, status=status, reason=values.clean_text(reason, 4_000),
+                steps=self.step, tokens=self.tally.tokens, usd=self.tally.usd or 0.0,
+                duration_ns=self.world.monotonic_ns() - self.started_ns,
+            )  # fmt: skip
         self.client.run_ended(self)
 
     def _leave_context(self) -> None:
         if self._token is None:
             return
         try:
-            context.RUN.reset(self._token)
+            RUN.reset(self._token)
         except ValueError:  # left in another context than it was entered in
-            context.RUN.set(self._before)
+            RUN.set(self._before)
         self._token = None
-
-
-__all__ = ["Held", "Run", "RunInfo"]

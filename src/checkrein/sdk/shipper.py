@@ -14,7 +14,8 @@ from typing import NamedTuple
 from checkrein.bus import messages, subjects
 from checkrein.bus.types import Bus, BusError, Handler, Message, Refused, Subscription
 from checkrein.sdk.aside import aside
-from checkrein.sdk.lanes import LINGER_NS, Send, ShipperCore
+from checkrein.sdk.lane import Send
+from checkrein.sdk.lanes import LINGER_NS, ShipperCore
 from checkrein.sdk.reader import RingReader
 from checkrein.sdk.recorder import Recorder
 from checkrein.world import World

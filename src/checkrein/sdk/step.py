@@ -1,13 +1,11 @@
-"""The steps of a run: what was done in each, for the iteration record at its end; and what a run is
-called."""
+"""The steps of a run: what was done and spent in each, for the iteration record at its end."""
 
+import hashlib
+import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-import msgspec
-
-if TYPE_CHECKING:
-    from checkrein.sdk.run import Run
+from checkrein.sdk.hold import Hold
 
 ACTIONS_MAX = 100
 """Actions named in one iteration record; more are only counted."""
@@ -55,10 +53,83 @@ class Step:
         return f"<step {self.number}>"
 
 
+class Tally:
+    """What a run does and spends, in its open step and in all. Safe from any thread."""
+
+    def __init__(self, goal: str) -> None:
+        self.tokens = 0
+        self.usd: float | None = None
+        """US dollars of all model calls whose price is known; None: of none."""
+        self.input_tokens_last = 0
+        self._open: Step | None = None
+        self._context = hashlib.sha256(goal.encode())
+        self._lock = threading.Lock()
+
+    def forked(self) -> None:
+        """In a forked child: the lock may be one that another thread of the parent held."""
+        self._lock = threading.Lock()
+
+    @property
+    def context_hash(self) -> str:
+        """Of all that came into the agent's context so far, in order. Lower-case hex SHA-256."""
+        return self._context.hexdigest()
+
+    def open(self, step: Step) -> None:
+        self._open = step
+
+    def close(self) -> Step | None:
+        """The step that was open, to one caller."""
+        with self._lock:
+            step, self._open = self._open, None
+        return step
+
+    def saw(self, digest: str) -> None:
+        """Something came into the agent's context."""
+        self._context.update(digest.encode())
+
+    def acted(self, tool: str) -> None:
+        step = self._open
+        if step is not None:
+            step.act(tool, tool)
+
+    def tool_ended(self, status: str, error: str) -> None:
+        step = self._open
+        if step is not None:
+            step.outcome = status if not error else f"{status}: {error}"
+
+    def model_began(self, model: str) -> None:
+        step = self._open
+        if step is not None:
+            step.act(f"model {model}")
+
+    def model_ended(
+        self, input_tokens: int, output_tokens: int, usd: float | None, error: str
+    ) -> None:
+        with self._lock:
+            self.tokens += input_tokens + output_tokens
+            if usd is not None:
+                self.usd = (self.usd or 0.0) + usd
+            self.input_tokens_last = input_tokens
+        step = self._open
+        if step is not None:
+            step.spent(input_tokens, output_tokens, usd)
+            step.outcome = f"error: {error}" if error else "answered"
+
+
+class Stepping(Protocol):
+    """A run, as its steps see it."""
+
+    hold: Hold
+    ended: bool
+
+    def begin_step(self) -> Step: ...
+    def end_step(self) -> None: ...
+
+
 class Steps:
     """The iterator of `run.steps()`, for `for` and `async for`."""
 
-    def __init__(self, run: "Run") -> None:
+    def __init__(self, run: Stepping) -> None:
         self._run = run
 
     def __iter__(self) -> Iterator[Step]:
@@ -84,22 +155,3 @@ class Steps:
                 yield run.begin_step()
         finally:
             run.end_step()
-
-
-class Held(Exception):
-    """The run is held, and the caller will wait in its own way. Never reaches the agent."""
-
-
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is called. `adopted`: it was begun by the supervisor, for the whole process."""
-
-    run_id: str
-    task_id: str
-    agent: str
-    room: str
-    goal: str = ""
-    task_type: str = ""
-    parent_run_id: str = ""
-    labels: dict[str, str] = {}
-    adopted: bool = False
-    ambient: bool = False

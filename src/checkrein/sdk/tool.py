@@ -8,32 +8,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from checkrein.policy.types import ToolKind
-from checkrein.sdk import calls
 from checkrein.sdk.calls import ToolCall
+from checkrein.sdk.declared import Tool, declare
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = (str, int, float, bool, type(None))
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-
-
-class Tool:
-    """What a decorator declared; the wrapped function carries it as `__checkrein_tool__`."""
-
-    __slots__ = ("kind", "name", "timeout_s", "undo")
-
-    def __init__(
-        self, name: str, kind: ToolKind | None, undo: Callable[..., Any] | None,
-        timeout_s: float | None,
-    ) -> None:  # fmt: skip
-        self.name = name
-        self.kind = kind
-        self.undo = undo
-        self.timeout_s = timeout_s
-
-
-TOOLS: dict[str, Tool] = {}
-"""Declared tools by name, for undoing them later."""
 
 
 @overload
@@ -78,8 +59,7 @@ def _wrapped(
         raise TypeError(f"@checkrein.tool is for callables, not {type(function).__name__}")
     name = name or getattr(function, "__name__", type(function).__name__)
     declared = Tool(name, kind, undo, timeout)
-    TOOLS[declared.name] = declared
-    calls.declare(declared.name, kind)
+    declare(declared)
     wrapper: Any = _Wrapping(function, declared).wrapper()
     wrapper.__checkrein_tool__ = declared
     return wrapper
@@ -273,8 +253,3 @@ class _Seen:
         if returned is not None:
             found["returned"] = returned
         return found
-
-
-def names() -> list[str]:
-    """The declared tools, for `run.start`."""
-    return list(TOOLS)

@@ -17,19 +17,14 @@ from checkrein.events.types import (
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
-from checkrein.sdk.run import Held, Run
+from checkrein.sdk.hold import Held
+from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
 
 _OPEN: ContextVar["ToolCall | None"] = ContextVar("checkrein_open_tool", default=None)
-_KINDS: dict[str, ToolKind] = {}
-
-
-def declare(name: str, kind: ToolKind | None) -> None:
-    """What a decorator declared of a tool, for calls of it that come through a framework."""
-    if kind is not None:
-        _KINDS[name] = kind
 
 
 def open_tool() -> "ToolCall | None":
@@ -177,7 +172,7 @@ class ToolCall:
         else:
             record(ToolArguments, place, step, call_id=call_id, tool=name, arguments=plain)
         if kind is None:
-            kind = _KINDS.get(name)
+            kind = KINDS.get(name)
         self._action = action = Action(
             kind="tool", name=name, arguments=plain, call_id=call_id, declared_kind=kind,
             known_tools=tuple(known_tools) if known_tools else (),
@@ -189,7 +184,7 @@ class ToolCall:
         record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
         self._open = True
         _OPEN.set(self)
-        run.acted(name)
+        run.tally.acted(name)
 
     def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
         """A verdict other than allow: recorded, then carried out. Raises Denied."""
@@ -229,7 +224,7 @@ class ToolCall:
                     duration_ns=duration_ns,
                 )  # fmt: skip
                 run.seat.returned(self._action, plain, "", now_ns)
-                run.saw(digest)
+                run.tally.saw(digest)
                 record(ToolParsed, place, step, call_id=call_id, tool=name, result_hash=digest)
             else:
                 record(
@@ -239,7 +234,7 @@ class ToolCall:
                 run.seat.returned(self._action, plain, error, now_ns)
                 record(ToolParsed, place, step, call_id=call_id, tool=name, error=error)
             run.leave(call_id)
-            run.tool_ended(status, error)
+            run.tally.tool_ended(status, error)
             chars = len(result) if type(result) is str else len(raw)
             record(ToolReentered, place, step, call_id=call_id, tool=name, chars=chars)
             if _OPEN.get() is self:

@@ -37,12 +37,12 @@ from checkrein.sdk.links.obedience import Obedience
 from checkrein.sdk.links.records import beat_of, ordered_of, record_of
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
+from checkrein.sdk.links.types import Process
 from checkrein.sdk.rein import Ordered
+from checkrein.sdk.run import Run
 
 if TYPE_CHECKING:
     from checkrein.bus.orders import Inbox
-    from checkrein.sdk.client import Client
-    from checkrein.sdk.run import Run
 
 BEAT_S = 1.0
 BEATS_APART_S = 0.1
@@ -70,13 +70,17 @@ class BusLink:
 
     def __init__(
         self,
-        client: "Callable[[], Client]",
+        process: Process,
         find: Callable[[], Endpoint | None],
         ask: Callable[[Endpoint, SessionRequest], SessionGrant],
         connect: Connect,
         shipping: Shipping,
     ) -> None:
-        self._get_client = client
+        self._process = process
+        self._world = process.world
+        self._agents = {process.config.agent}
+        self._obedience = Obedience(process.runs, self._report)
+        self._contact = Contact(process.runs, process.world)
         self._find = find
         self._ask = ask
         self._connect = connect
@@ -85,7 +89,6 @@ class BusLink:
         self._ended: deque[tuple[BeatRun, int]] = deque(maxlen=OUTBOX_MAX)
         self._arrived: OrderedDict[str, int] = OrderedDict()
         self._registered: set[str] = set()
-        self._agents: set[str] = set()
         self._pacts: dict[str, str] = {}
         self._session = ""
         self._settled = threading.Event()
@@ -102,11 +105,6 @@ class BusLink:
         return control is not None and control.connected
 
     def start(self) -> None:
-        self._client = self._get_client()
-        self._world = self._client.world
-        self._agents = {self._client.config.agent}
-        self._obedience = Obedience(self._client.runs, self._report)
-        self._contact = Contact(self._client.runs, self._world)
         self._thread = threading.Thread(target=self._work, name="checkrein-link", daemon=True)
         self._thread.start()
 
@@ -116,20 +114,20 @@ class BusLink:
     def pact_of(self, agent: str) -> str | None:
         return self._pacts.get(agent) or None
 
-    def began(self, run: "Run") -> None:
+    def began(self, run: Run) -> None:
         self._agents.add(run.info.agent)
         self._wake()
 
-    def ended(self, run: "Run") -> None:
+    def ended(self, run: Run) -> None:
         self._obedience.gone(run)
         self._ended.append((beat_of(run), ENDED_TOLD))
         self._wake()
 
-    def changed(self, run: "Run") -> None:
+    def changed(self, run: Run) -> None:
         self._obedience.look(run)
         self._wake()
 
-    def settled(self, run: "Run") -> None:
+    def settled(self, run: Run) -> None:
         self._obedience.look(run)
 
     def close(self, seconds: float) -> None:
@@ -176,7 +174,7 @@ class BusLink:
             if endpoint is None:
                 quiet.warn_once(
                     "no server", "checkrein: no server is known (start `checkrein up`, or set "
-                    "CHECKREIN_URL); recording locally in %s", self._client.config.recorders,
+                    "CHECKREIN_URL); recording locally in %s", self._process.config.recorders,
                 )  # fmt: skip
                 self._settled.set()
                 await self._nap(LOOK_S)
@@ -232,7 +230,7 @@ class BusLink:
                         await bus.close()
 
     async def _granted(self, endpoint: Endpoint, agents: list[str]) -> SessionGrant:
-        config = self._client.config
+        config = self._process.config
         request = SessionRequest(
             kind="sdk", agents=agents, session=self._session, room=config.room,
             environment=config.environment, host=socket.gethostname(), pid=os.getpid(),
@@ -330,7 +328,7 @@ class BusLink:
             self._outbox.popleft()
 
     async def _beat(self, control: Bus) -> None:
-        runs = [beat_of(run) for run in list(self._client.runs.values()) if not run.inherited]
+        runs = [beat_of(run) for run in list(self._process.runs.values()) if not run.inherited]
         ended = [beat for beat, _ in list(self._ended)]
         beat = Beat(session=self._session, at=self._world.now_ns(), runs=runs, ended=ended)
         await control.publish(subjects.beat(self._session), encode(beat))
@@ -342,12 +340,13 @@ class BusLink:
     async def _register(self, control: Bus, inbox: "Inbox") -> None:
         """Registers runs that are not yet, and reads what stands ordered of them."""
         runs = [
-            run for run in list(self._client.runs.values())
+            run for run in list(self._process.runs.values())
             if run.run_id not in self._registered and not run.inherited
         ]  # fmt: skip
         if not runs:
             return
-        records = [record_of(run, self._session) for run in runs]
+        environment = self._process.config.environment
+        records = [record_of(run, environment, self._session) for run in runs]
         message = encode(Registration(session=self._session, runs=records))
         data = await control.request(subjects.registration(self._session), message)
         answer = decode(data, Registered)
@@ -393,7 +392,7 @@ class BusLink:
         ordered = ordered_of(order, epoch)
         if order.verb != "probe":
             self._obedience.take(ordered, run_id)
-        elif run_id in self._client.runs:
+        elif run_id in self._process.runs:
             self._report(ordered, run_id, "probe", "", nonce=order.nonce)
         else:
             self._report(ordered, run_id, "failed", "this process holds no such run")

@@ -1,12 +1,9 @@
 """What a lost connection does to runs: by each one's pact they go on, are held, or are halted."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from checkrein.sdk.run import Run
 from checkrein.world import World
-
-if TYPE_CHECKING:
-    from checkrein.sdk.run import Run
 
 PATIENCE_NS = 10_000_000_000
 """How long contact may be gone before it counts as lost."""
@@ -15,7 +12,7 @@ PATIENCE_NS = 10_000_000_000
 class Contact:
     """Called from the link's thread only."""
 
-    def __init__(self, runs: "Mapping[str, Run]", world: World) -> None:
+    def __init__(self, runs: Mapping[str, Run], world: World) -> None:
         self._runs = runs
         self._world = world
         self._gone_since_ns: int | None = None

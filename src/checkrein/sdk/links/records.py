@@ -2,26 +2,23 @@
 
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from checkrein.bus.messages import BeatRun, Order, RunRecord
 from checkrein.sdk.rein import Ordered
-
-if TYPE_CHECKING:
-    from checkrein.sdk.run import Run
+from checkrein.sdk.run import Run
 
 
-def record_of(run: "Run", session: str = "") -> RunRecord:
+def record_of(run: Run, environment: str, session: str = "") -> RunRecord:
     info = run.info
     return RunRecord(
         run_id=run.run_id, task_id=run.task_id, agent=info.agent, room=info.room,
-        environment=run.client.config.environment, session=session, holder="sdk",
+        environment=environment, session=session, holder="sdk",
         started_at=run.started_at, pid=os.getpid(), host=socket.gethostname(), goal=run.goal,
         task_type=info.task_type, parent_run_id=info.parent_run_id, level="L0",
     )  # fmt: skip
 
 
-def beat_of(run: "Run") -> BeatRun:
+def beat_of(run: Run) -> BeatRun:
     return BeatRun(
         run_id=run.run_id, status=run.status, step=run.step, epoch=run.hold.rein.epoch,
         age_ms=round((run.world.monotonic_ns() - run.last_ns) / 1e6, 3),

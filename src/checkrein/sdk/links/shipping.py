@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from checkrein.bus.types import Bus
 from checkrein.sdk import quiet
@@ -11,6 +11,7 @@ from checkrein.sdk.aside import aside
 from checkrein.world import REAL, World
 
 if TYPE_CHECKING:
+    from checkrein.sdk.recorder import Recorder
     from checkrein.sdk.shipper import Shipper
 
 LEFTOVERS_S = 30.0
@@ -30,7 +31,7 @@ class Shipping(Protocol):
 class RingShipping:
     """Ships the rings in a folder with `sdk.shipper`."""
 
-    def __init__(self, root: Path, recorder: Any, world: World = REAL) -> None:
+    def __init__(self, root: Path, recorder: "Recorder", world: World = REAL) -> None:
         self._root = root
         self._recorder = recorder
         self._world = world

@@ -9,9 +9,8 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -19,6 +18,7 @@ from checkrein.sdk import quiet
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
 from checkrein.sdk.links.records import record_of
+from checkrein.sdk.links.types import Process
 from checkrein.sdk.local import (
     FRAME_BYTES_MAX,
     Began,
@@ -32,10 +32,7 @@ from checkrein.sdk.local import (
     Welcome,
 )
 from checkrein.sdk.rein import Ordered
-
-if TYPE_CHECKING:
-    from checkrein.sdk.client import Client
-    from checkrein.sdk.run import Run
+from checkrein.sdk.run import Run
 
 LOOK_S = 0.1
 """How often the states of the runs are looked at: they are told at most so often."""
@@ -47,11 +44,13 @@ _DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(FromSupervisor)
 
 
 class SupervisorLink:
-    """See `sdk.links.types.Link`. `client` is called once, when the thread starts."""
+    """See `sdk.links.types.Link`."""
 
-    def __init__(self, path: str, client: "Callable[[], Client]") -> None:
+    def __init__(self, path: str, process: Process) -> None:
         self._path = path
-        self._get_client = client
+        self._process = process
+        self._obedience = Obedience(process.runs, self._report, process.config.run_id)
+        self._contact = Contact(process.runs, process.world)
         self._outbox: deque[Any] = deque(maxlen=OUTBOX_MAX)
         self._told: dict[str, State] = {}
         self._pacts: dict[str, str] = {}
@@ -70,9 +69,6 @@ class SupervisorLink:
         return self._socket is not None
 
     def start(self) -> None:
-        self._client = self._get_client()
-        self._obedience = Obedience(self._client.runs, self._report, self._client.config.run_id)
-        self._contact = Contact(self._client.runs, self._client.world)
         self._thread = threading.Thread(
             target=self._work, name="checkrein-supervisor-link", daemon=True
         )
@@ -84,23 +80,23 @@ class SupervisorLink:
     def pact_of(self, agent: str) -> str | None:
         return self._pacts.get(agent) or self._pacts.get("") or None
 
-    def began(self, run: "Run") -> None:
+    def began(self, run: Run) -> None:
         if run.info.agent not in self._agents:
             self._agents.add(run.info.agent)
             self._send(Need(agents=[run.info.agent]))
-        self._send(Began(run=record_of(run), adopted=run.info.adopted))
+        self._send(self._began(run))
         self._obedience.began(run)
 
-    def ended(self, run: "Run") -> None:
+    def ended(self, run: Run) -> None:
         self._obedience.gone(run)
         self._told.pop(run.run_id, None)
         self._send(Ended(run_id=run.run_id, status=run.ended_status, reason=run.ended_reason))
 
-    def changed(self, run: "Run") -> None:
+    def changed(self, run: Run) -> None:
         self._obedience.look(run)
         self._wake()
 
-    def settled(self, run: "Run") -> None:
+    def settled(self, run: Run) -> None:
         self._obedience.look(run)
 
     def close(self, seconds: float) -> None:
@@ -113,6 +109,10 @@ class SupervisorLink:
                 os.close(self._wake_read)
                 os.close(self._wake_write)
                 self._thread = None
+
+    def _began(self, run: Run) -> Began:
+        environment = self._process.config.environment
+        return Began(run=record_of(run, environment), adopted=run.info.adopted)
 
     def _report(self, order: Ordered, run_id: str, stage: str, detail: str) -> None:
         self._send(
@@ -197,16 +197,12 @@ class SupervisorLink:
 
     def _greet(self, link: socket.socket) -> None:
         """Says who we are and what runs here; on a reconnect, all of it again."""
-        recorder = getattr(self._client.recorder, "id", "")
-        first: list[Any] = [Hello(pid=os.getpid(), recorder=str(recorder))]
+        first: list[Any] = [Hello(pid=os.getpid(), recorder=self._process.recorder.id)]
         waiting = list(self._outbox)
         self._outbox.clear()
         if self._told:
-            runs = list(self._client.runs.values())
-            first += [
-                Began(run=record_of(run), adopted=run.info.adopted)
-                for run in runs if not run.inherited
-            ]  # fmt: skip
+            runs = list(self._process.runs.values())
+            first += [self._began(run) for run in runs if not run.inherited]
         self._told.clear()
         link.sendall(b"".join(frame(message) for message in first + waiting))
 
@@ -218,7 +214,7 @@ class SupervisorLink:
         match message:
             case Welcome():
                 self._pacts = dict(message.pacts)
-                self._client.lives_in(message.room, message.environment)
+                self._process.lives_in(message.room, message.environment)
                 for standing in message.standing:
                     self._instruct(standing)
                 self._contact.back()
@@ -236,7 +232,7 @@ class SupervisorLink:
         self._obedience.take(order, instruct.run_id)
 
     def _look_at_runs(self) -> None:
-        for run in list(self._client.runs.values()):
+        for run in list(self._process.runs.values()):
             if run.inherited:
                 continue
             state = State(

@@ -1,13 +1,34 @@
-"""The seam between a client and whoever it is linked to. Every method returns at once and never
-raises; the link works in a thread of its own."""
+"""The seam between a process and whoever commands it."""
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from checkrein.sdk.run import Run
+from checkrein.sdk.config import Config
+from checkrein.sdk.run import Run
+from checkrein.sdk.types import Recording
+from checkrein.world import World
+
+
+class Process(Protocol):
+    """The process that a link speaks for. Safe from the link's thread."""
+
+    world: World
+    recorder: Recording
+    config: Config
+    """What holds now: the other end may change it (`lives_in`)."""
+
+    @property
+    def runs(self) -> Mapping[str, Run]:
+        """The live runs by id, as they come and go."""
+
+    def lives_in(self, room: str, environment: str) -> None:
+        """What a supervisor says of this process."""
 
 
 class Link(Protocol):
+    """Works in a thread of its own. But for `wait_settled` and `close`, every method returns at
+    once; none raises an Exception."""
+
     @property
     def connected(self) -> bool:
         """True while orders can reach this process."""
@@ -20,14 +41,14 @@ class Link(Protocol):
     def pact_of(self, agent: str) -> str | None:
         """The pact (YAML) that the other end holds for an agent; None: it has none."""
 
-    def began(self, run: "Run") -> None: ...
+    def began(self, run: Run) -> None: ...
 
-    def ended(self, run: "Run") -> None: ...
+    def ended(self, run: Run) -> None: ...
 
-    def changed(self, run: "Run") -> None:
+    def changed(self, run: Run) -> None:
         """The run's state changed."""
 
-    def settled(self, run: "Run") -> None:
+    def settled(self, run: Run) -> None:
         """The run is held, and its last call in flight has come back."""
 
     def close(self, seconds: float) -> None:
@@ -44,8 +65,8 @@ class NoLink:
     def pact_of(self, agent: str) -> str | None:
         return None
 
-    def began(self, run: "Run") -> None: ...
-    def ended(self, run: "Run") -> None: ...
-    def changed(self, run: "Run") -> None: ...
-    def settled(self, run: "Run") -> None: ...
+    def began(self, run: Run) -> None: ...
+    def ended(self, run: Run) -> None: ...
+    def changed(self, run: Run) -> None: ...
+    def settled(self, run: Run) -> None: ...
     def close(self, seconds: float) -> None: ...
