@@ -85,6 +85,8 @@ def test_silence_is_first_stuck_then_lost_then_over(rig: Rig, held: Holder) -> N
     rig.cut("s1")
     rig.run_for(3.5)
     assert rig.live("r1").status == "stuck"
+    assert not rig.live("r1").can_halt
+    assert "supervisor is silent for" in rig.live("r1").can_halt_why
     rig.run_for(7)
     assert rig.live("r1").status == "lost"
     assert [event.status for event in told(rig, Status)] == ["lost"]  # type: ignore[attr-defined]

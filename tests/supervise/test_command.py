@@ -112,6 +112,15 @@ def test_what_cannot_be_run_is_said_as_a_shell_would(environment: dict[str, str]
     assert run(environment).returncode == 2
 
 
+@pytest.mark.parametrize("name", ["new\nline", "q" * 201])
+def test_a_name_that_no_server_takes_is_refused_before_anything_starts(
+    environment: dict[str, str], name: str
+) -> None:
+    done = run(environment, "--agent", name, "--", "echo", "started")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot name an agent" in done.stderr
+
+
 def test_input_and_arguments_pass_through(environment: dict[str, str]) -> None:
     done = run(environment, "--agent", "cat", "--", "cat", "-", input="through\n")
     assert done.stdout == "through\n"

@@ -242,6 +242,13 @@ async def test_many_units_stop_at_one_order(stack: ExitStack) -> None:
         assert types(bench).count("run.end") == 8
 
 
+async def test_a_name_that_no_server_takes_does_not_cost_the_others_their_session() -> None:
+    async with linked() as bench:
+        bench.supervisor.need(["good bot", "new\nline", "", "q" * 201])
+        assert bench.supervisor.needs >= {"good bot"}
+        assert all(name.isprintable() and 0 < len(name) <= 200 for name in bench.supervisor.needs)
+
+
 async def test_an_order_for_no_run_of_ours_is_refused_in_words() -> None:
     async with linked() as bench:
         command, signed = bench.control.order("halt", "unknown")

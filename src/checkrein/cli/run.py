@@ -11,9 +11,9 @@ import click
 
 from checkrein.supervise import command
 from checkrein.supervise.options import Options
+from checkrein.supervise.session import NAME_CHARS_MAX, can_name_an_agent
 
 USAGE_ERROR = 2
-AGENT_BYTES_MAX = 200
 
 
 @click.command(
@@ -65,9 +65,16 @@ def main(argv: Sequence[str]) -> int:
 def _options(
     agent: str, room: str, environment: str, pact_path: str, program: Sequence[str]
 ) -> Options | None:
-    """Options over the environment over defaults. None: the pact is none, which has been said."""
+    """Options over the environment over defaults. None: the name or the pact is
+    none, which has been said."""
     environ = os.environ
     agent = agent or environ.get("CHECKREIN_AGENT", "")
+    if agent and not can_name_an_agent(agent):
+        sys.stderr.write(
+            f"checkrein: {agent[:80]!r} cannot name an agent: names have 1 to {NAME_CHARS_MAX} "
+            "printable characters\n"
+        )
+        return None
     pact_path = pact_path or environ.get("CHECKREIN_PACT", "")
     pact, lost_contact = "", "continue"
     if pact_path:
@@ -78,7 +85,7 @@ def _options(
             return None
     return Options(
         argv=program,
-        agent=(agent or _name_of(program))[:AGENT_BYTES_MAX],
+        agent=agent or _printable(_name_of(program)),
         named=bool(agent),
         room=room or environ.get("CHECKREIN_ROOM", "") or "default",
         environment=environment or environ.get("CHECKREIN_ENVIRONMENT", "") or "development",
@@ -102,6 +109,11 @@ def _pact(path: str) -> tuple[str, str]:
 
     text = Path(path).read_text(encoding="utf-8")
     return text, load(text, path).lost_contact
+
+
+def _printable(name: str) -> str:
+    kept = "".join(char if char.isprintable() else "?" for char in name)
+    return kept[:NAME_CHARS_MAX] or "agent"
 
 
 def _name_of(program: Sequence[str]) -> str:

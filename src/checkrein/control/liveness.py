@@ -229,6 +229,10 @@ class Liveness:
             return False, NOT_GUARANTEED
         if run.probed_ns is None:
             return False, f"its {record.holder} has not answered a probe yet"
+        session = self._book.registry.sessions.get(record.session)
+        if session is not None and session.state:
+            silent_s = (self._book.now - session.heard_ns) / 1e9
+            return False, f"its {record.holder} is silent for {silent_s:.0f} s"
         ago_s = (self._book.now - run.probed_ns) / 1e9
         if ago_s > limits.probe_fresh_s:
             return False, f"its {record.holder} has not answered a probe for {ago_s:.0f} s"

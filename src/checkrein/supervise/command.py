@@ -133,13 +133,13 @@ class _Service:
             limits=self.options.limits, reaps=True,
         )  # fmt: skip
         supervisor.session = self.manifest.session
-        supervisor.needs.update(self.manifest.agents)
+        supervisor.need(self.manifest.agents)
         if self.options.pact:
             supervisor.pacts[self.options.agent if self.options.named else ""] = self.options.pact
             supervisor.pacts[self.options.agent] = self.options.pact
         leftovers, shipping = self.leftovers, self.shipping
         leftovers.report(journal)
-        supervisor.needs.update(leftovers.agents)
+        supervisor.need(leftovers.agents)
         link = Link(supervisor, self._ask, self._connect, self._granted(supervisor))
         async with supervisor.serving(), _serving_socket(self.place, supervisor):
             try:
@@ -177,7 +177,9 @@ class _Service:
                 return await self._close_books(supervisor, journal)
             unit = supervisor.take(tree, record, self.options.argv, again=True)
             self._listen(supervisor, unit)
-            tree.thaw()
+            await self._hear_standing(supervisor, link)
+            if not unit.freezes:  # frozen by the one before, and not to stay so
+                tree.thaw()
         else:
             tree = replace(
                 hold(record.run_id, held.pid, leaf=self.leaf, alone=True), without=self.helpers
@@ -230,6 +232,15 @@ class _Service:
         if reason:
             self._say(f"halted: {reason}", True)
         return exited.shell_code
+
+    async def _hear_standing(self, supervisor: Supervisor, link: Link) -> None:
+        """What is ordered of the run comes with its registration: a frozen one is not let go
+        before that, unless there is no contact."""
+        if link.error:
+            return
+        until_ns = self.world.monotonic_ns() + round(CONTACT_WAIT_S * 1e9)
+        while supervisor.to_register and self.world.monotonic_ns() < until_ns:
+            await self.world.sleep(0.005)
 
     def _adopt(self) -> Tree | None:
         """The tree that a killed supervisor left: the front is its parent now."""

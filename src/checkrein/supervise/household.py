@@ -65,7 +65,7 @@ class Household:
                 if run is not None and run.owner is peer:
                     self._supervisor.feed(unit, h.SdkDid(command_id, run_id, stage, detail))
             case Need(agents=agents):
-                self._supervisor.needs.update(agents)
+                self._supervisor.need(agents)
             case Hello():
                 pass
         self._supervisor.changed.set()

@@ -18,6 +18,15 @@ GRANT_BYTES_MAX = 16 * 1024 * 1024
 PATH = "/api/v1/sessions"
 
 
+NAME_CHARS_MAX = 200
+
+
+def can_name_an_agent(name: str) -> bool:
+    """What the server takes as an agent's name. A session is refused whole for one that it does
+    not take."""
+    return 0 < len(name) <= NAME_CHARS_MAX and name.isprintable()
+
+
 class SessionError(Exception):
     """There is no session; the message says where it was asked for and what was answered."""
 

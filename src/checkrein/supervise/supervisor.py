@@ -7,7 +7,7 @@ them goes out as receipts.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -24,6 +24,7 @@ from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
 from checkrein.supervise.reports import Reports
+from checkrein.supervise.session import can_name_an_agent
 from checkrein.supervise.tree import Tree
 from checkrein.supervise.unit import Unit
 from checkrein.world import World
@@ -378,8 +379,16 @@ class Supervisor:
         if record.run_id in unit.runs:
             self._unit_of_run[record.run_id] = unit
             self.to_register[record.run_id] = unit.runs[record.run_id].record
-            self.needs.add(record.agent)
+            self.need([record.agent])
             self.changed.set()
+
+    def need(self, agents: Iterable[str]) -> None:
+        """The session is to speak for these, too; not for names that the server does not take."""
+        for agent in agents:
+            if can_name_an_agent(agent):
+                self.needs.add(agent)
+            else:
+                _log.warning("%r cannot name an agent: its events are not sent", agent[:80])
 
     # -- small -----------------------------------------------------------------------------------
 
