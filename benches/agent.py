@@ -5,8 +5,8 @@
     python -m benches.agent burst SECONDS CALLS_A_SECOND TIMES
 
 `steady` makes tool calls of six events; `wander` asks for a tool outside its pact, once a run;
-`burst` is steady, and makes TIMES as many calls for 200 ms of every two seconds, as all others do at
-the same moment. Each prints the id of a run as it begins, and as its last line {"calls",
+`burst` is steady, and makes TIMES as many calls for 200 ms of every two seconds, as all others do
+at the same moment. Each prints the id of a run as it begins, and as its last line {"calls",
 "runs"}. They begin when a line comes on standard input.
 """
 

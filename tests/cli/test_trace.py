@@ -15,7 +15,7 @@ def odd_events(value: Any) -> list[dict[str, Any]]:
         "recorder": "r", "ts": 1, "environment": "e", "room": "r", "agent": "a", "run_id": "u",
         "task_id": "t", "step": 1,
     }  # fmt: skip
-    found = []
+    found: list[dict[str, Any]] = []
     for kind in (*TYPES, "tool.future", "model.future", "galaxy", ""):
         struct = TYPES.get(kind)
         own = set(struct.__struct_fields__) - common.keys() - {"seq"} if struct else {"call_id"}

@@ -164,7 +164,7 @@ class Unbound:
     """As a framework's proxy outside of a request."""
 
     @property
-    def __class__(self) -> Any:  # type: ignore[override]
+    def __class__(self) -> Any:
         raise RuntimeError("nothing is bound")
 
     @__class__.setter

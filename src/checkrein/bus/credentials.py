@@ -31,6 +31,9 @@ _NO_LIMITS: dict[str, Any] = {
 _JETSTREAM = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
 
+_DO = "Put it back from a backup, or remove the folder of keys: every client must then connect anew"
+
+
 class KeysError(Exception):
     """The keys in a data folder are missing in part or unreadable. Says which file."""
 
@@ -81,7 +84,14 @@ class Keys:
                 lambda prefix=prefix: nkeys.encode_seed(world.random_bytes(32), prefix).decode(),  # type: ignore[misc] # bound at once
             )
         seed_hex = write_once(folder / "control.seed", lambda: world.random_bytes(32).hex())
-        write_once(folder / "control.pub", lambda: _ed25519_public(seed_hex), mode=0o644)
+        try:
+            public = _ed25519_public(seed_hex)
+        except (ValueError, TypeError) as error:
+            raise KeysError(
+                f"cannot use the key in {folder / 'control.seed'}: {error}. {_DO}"
+            ) from error
+        if write_once(folder / "control.pub", lambda: public, mode=0o644) != public:
+            raise KeysError(f"{folder / 'control.pub'} does not belong to control.seed. {_DO}")
         return cls(folder, world)
 
     @property
@@ -183,17 +193,20 @@ class Keys:
             seed = path.read_text().strip().encode()
             found, _ = nkeys.decode_seed(seed)
             if found != prefix:
-                raise KeysError(f"{path} holds a key of another kind")
+                raise KeysError(f"{path} holds a key of another kind. {_DO}")
             return nkeys.from_seed(seed)
         except (OSError, nkeys.NkeysError, ValueError) as error:
-            raise KeysError(f"cannot use the key in {path}: {error}") from error
+            raise KeysError(f"cannot use the key in {path}: {error}. {_DO}") from error
 
 
 def write_once(path: Path, make: Callable[[], str], mode: int = 0o600) -> str:
     """The file's text; made if it is not there: whole, durable and with its mode from the start,
     whatever happens meanwhile. Of several that make it at once, one wins."""
     if path.exists():
-        return path.read_text().strip()
+        try:
+            return path.read_text().strip()
+        except (OSError, ValueError) as error:
+            raise KeysError(f"cannot read the key in {path}: {error}. {_DO}") from error
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
         fresh.unlink()

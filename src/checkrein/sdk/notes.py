@@ -35,7 +35,8 @@ def handoff(to_agent: str, payload: Any = None, why: str = "", to_run_id: str = 
         run = context.current()
         header = context.traceparent(run)
         run.record(
-            events.Handoff, to_agent=values.clean_text(to_agent, 500), to_run_id=values.clean_text(to_run_id, 500),
+            events.Handoff, to_agent=values.clean_text(to_agent, 500),
+            to_run_id=values.clean_text(to_run_id, 500),
             why=values.clean_text(why, 4_000), payload=values.plain(payload),
         )  # fmt: skip
     return header

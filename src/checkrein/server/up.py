@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from checkrein.bus.credentials import Keys, write_once
+from checkrein.bus.credentials import Keys, KeysError, write_once
 from checkrein.bus.embedded import EmbeddedServer, ServerError, find_binary
 from checkrein.server.children import Child, ChildSpec
 from checkrein.server.options import ROLES, Options, OptionsError, read_settings
@@ -39,7 +39,7 @@ def main(options: Options, announce: Callable[[str], None] | None = None) -> int
         _check_free(options)
         with _Lock(options.data):
             return asyncio.run(_up(options, announce))
-    except (AlreadyRunning, OptionsError, ServerError, OSError) as error:
+    except (AlreadyRunning, OptionsError, ServerError, KeysError, OSError) as error:
         sys.stderr.write(f"checkrein: {error}\n")
         return 2
 

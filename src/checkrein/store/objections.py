@@ -11,7 +11,7 @@ from checkrein.store.types import RowRefused
 BODY_BYTES_MAX = 256 * 1024
 """An event's limit after its long texts were taken out."""
 NEST_MAX = DEPTH_MAX + 8
-"""A payload of the deepest kind, with what is around it in its event and what says that it was cut."""
+"""The deepest payload, with what is around it in its event and what says that it was cut."""
 NAME_CHARS_MAX = 256
 
 NOT_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError, OverflowError)

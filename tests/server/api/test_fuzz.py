@@ -1,4 +1,4 @@
-"""Every route of the OpenAPI, with nonsense for what it takes: refused or answered, never broken."""
+"""Every route of the OpenAPI, given nonsense: it is refused or answered, nothing breaks."""
 
 import json
 from collections.abc import Iterator

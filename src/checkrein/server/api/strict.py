@@ -1,7 +1,7 @@
 """Strict JSON: what two parsers could read in two ways is refused.
 
-A body with a key twice, with NaN, with a number too large, or with a broken string means one thing to the program that
-checked it and another to the one that obeys it.
+A body with a key twice, with NaN, with a number too large, or with a broken string means one thing
+to the program that checked it and another to the one that obeys it.
 """
 
 import json
