@@ -2,7 +2,7 @@
 
     $XDG_STATE_HOME/checkrein/runs/RUN_ID/      (0700)
         manifest        JSON, replaced whole: who runs here, since when, under which session
-        lock            held (flock) by the living supervisor
+        lock            held (flock) by the living supervisor, and by who starts it
         recorders/      one folder for each recorder
         agent.sock      where the agent's processes speak
 
@@ -48,11 +48,13 @@ class Place:
 
     @classmethod
     def make(cls, manifest: Manifest, environ: Mapping[str, str]) -> "Place":
-        """Raises OSError when the state folder cannot be written."""
+        """The folder, locked: another supervisor that starts at this moment must not take it for
+        an abandoned one. Raises OSError when the state folder cannot be written."""
         folder = runs_folder(environ) / manifest.run.run_id
         folder.mkdir(mode=0o700, parents=True)
         place = cls(folder)
         place.recorders.mkdir(mode=0o700)
+        place.take(wait=True)  # whoever finds it without a manifest lets it go at once
         place.write(manifest)
         return place
 
@@ -86,14 +88,14 @@ class Place:
         beside.write_bytes(msgspec.json.encode(manifest))
         beside.replace(self.folder / "manifest")
 
-    def take(self) -> bool:
+    def take(self, wait: bool = False) -> bool:
         """Takes the lock, until `release` or until this process and those forked from it are gone.
-        False: another holds it."""
+        False: another holds it (with `wait`, it is waited for)."""
         if self._lock >= 0:
             return True
         fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             os.close(fd)
             return False
