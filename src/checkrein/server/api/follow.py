@@ -21,6 +21,9 @@ BACKLOG_MESSAGES_MAX = 2_000
 """How far back of the stream's end a starting api role reads."""
 BUSY_NS_MAX = 2_000_000
 """So long the stream may keep the loop from requests, and from commands among them."""
+SLICE_EVENTS = 25
+ROUNDS_GIVEN = 8
+"""How many rounds of the loop requests then get: a command needs about ten to be passed on."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class Follower:
         self._bus, self._tail, self._live, self._hub = bus, tail, live, hub
         self._recent, self._history, self._metrics = recent, history, metrics
         self._monotonic_ns = monotonic_ns
+        self._since_ns = 0
         self._reading: set[asyncio.Event] = set()
         self.caught_up = False
 
@@ -50,22 +54,25 @@ class Follower:
         self._tail.known_stored(await self._marks())
         self._end_of_backlog(end)
         reader = _reader(self._bus, start)
-        since_ns = self._monotonic_ns()
         async with contextlib.aclosing(reader):
             async for message in reader:
-                self._take(message)
+                await self._take(message)
                 self._end_of_backlog(end)
-                if self._monotonic_ns() - since_ns > BUSY_NS_MAX:
-                    await asyncio.sleep(0)
-                    since_ns = self._monotonic_ns()
 
-    def _take(self, message: Message) -> None:
+    async def _take(self, message: Message) -> None:
+        """One message, in slices between which requests get their turn: a burst's may hold
+        thousands of events."""
         found = self.read(message)
-        if found:
-            self._live.feed(found)
-            self._recent.feed(found)
-            self._metrics.count("checkrein_api_events_total", len(found))
-        self._hub.publish(message.position, found)
+        self._metrics.count("checkrein_api_events_total", len(found))
+        for at in range(0, max(1, len(found)), SLICE_EVENTS):
+            part = found[at : at + SLICE_EVENTS]
+            self._live.feed(part)
+            self._recent.feed(part)
+            self._hub.publish(message.position, part)
+            if self._monotonic_ns() - self._since_ns > BUSY_NS_MAX:
+                for _ in range(ROUNDS_GIVEN):
+                    await asyncio.sleep(0)
+                self._since_ns = self._monotonic_ns()
 
     def read(self, message: Message) -> list[Seen]:
         """What is new in one message; nothing of one that is not an envelope (the archive keeps it
