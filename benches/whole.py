@@ -30,14 +30,36 @@ from checkrein.events.envelope import (
 from checkrein.world import REAL
 
 WAIT_S = 60.0
+_STARTED: list["subprocess.Popen[str]"] = []
 PACT = "pact: bench\ntools: {look: {kind: read}}\n"
 
 
 @contextlib.contextmanager
 def whole() -> Iterator[System]:
-    """A running system in a folder of its own, gone at the end."""
+    """A running system in a folder of its own, gone at the end with all that was started on it."""
     with tempfile.TemporaryDirectory() as folder, system(Path(folder)) as running:
-        yield running
+        try:
+            yield running
+        finally:
+            _end(_STARTED)
+            _STARTED.clear()
+
+
+def _end(started: "list[subprocess.Popen[str]]") -> None:
+    """Stops what a benchmark that failed has left at work."""
+    left = [process for process in started if process.poll() is None]
+    for process in left:
+        process.terminate()
+    for process in left:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for process in started:
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -98,11 +120,13 @@ def start_agent(
     pact = running.folder / "bench.yaml"
     if not pact.exists():
         pact.write_text(PACT)
-    return running.start(
+    agent = running.start(
         "run", "--agent", name, "--room", room, "--pact", str(pact), "--",
         sys.executable, "-m", "benches.agent", *map(str, arguments), stdout=subprocess.PIPE,
         stdin=subprocess.PIPE,
     )  # fmt: skip
+    _STARTED.append(agent)
+    return agent
 
 
 def go(agent: "subprocess.Popen[str]") -> None:
@@ -128,7 +152,9 @@ def start_load(running: System, *arguments: object, nice: int = 0) -> "subproces
     command = [sys.executable, "-m", "benches.load", str(running.data), *map(str, arguments)]
     if nice:
         command = ["nice", "-n", str(nice), *command]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    _STARTED.append(load)
+    return load
 
 
 @contextlib.asynccontextmanager
