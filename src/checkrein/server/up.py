@@ -19,6 +19,7 @@ from pathlib import Path
 from checkrein.bus.credentials import Keys, KeysError, write_once
 from checkrein.bus.embedded import EmbeddedServer, ServerError, find_binary
 from checkrein.server.children import Child, ChildSpec
+from checkrein.server.healing import Healing
 from checkrein.server.options import ROLES, Options, OptionsError, read_settings
 from checkrein.world import REAL
 
@@ -64,6 +65,7 @@ async def _up(options: Options, announce: Callable[[str], None]) -> int:
             tasks.create_task(child.keep())
         try:
             await _wait_for_servers(servers)
+            healing = tasks.create_task(Healing(children, options.data, say).run())
             for child in roles:
                 tasks.create_task(child.keep())
             with _Announcement(options, token):
@@ -73,6 +75,7 @@ async def _up(options: Options, announce: Callable[[str], None]) -> int:
                     announce(f"data in {options.data}; Ctrl-C stops it all")
                 await stop.wait()
                 announce("stopping")
+                healing.cancel()
         finally:
             for child in reversed(roles):
                 await child.stop()
