@@ -1,8 +1,9 @@
-"""The disk of the data folder is full, and then is not: agents go on, it is said, nothing is lost."""
+"""The disk of the data folder is full, and then is not: agents go on, nothing is lost."""
 
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ def run_agent(system: System, calls: int) -> str:
     return done.stdout.split()[0]
 
 
+def fill(path: Path) -> None:
+    with suppress(OSError), open(path, "wb", buffering=0) as filler:
+        while True:
+            filler.write(os.urandom(1024 * 1024))
+
+
 @pytest.mark.skipif(not loop_mounts_work(), reason="needs root, mkfs.ext4 and loop devices")
 @pytest.mark.timeout(180)
 def test_a_full_disk_costs_nothing_but_time(tmp_path: Path) -> None:
@@ -32,11 +39,7 @@ def test_a_full_disk_costs_nothing_but_time(tmp_path: Path) -> None:
         try:
             before = run_agent(system, 20)
             assert_complete(system, before, 20)
-            with open(disk / "filler", "wb") as filler:
-                with pytest.raises(OSError, match="No space"):
-                    while True:
-                        filler.write(os.urandom(1024 * 1024))
-                        filler.flush()
+            fill(disk / "filler")
             during = run_agent(system, 600)
             eventually(
                 lambda: "make room there" in system.log(), 30, "up says that the disk is full"

@@ -196,12 +196,21 @@ class _Announcement:
         self._path = base / "checkrein" / "local.json"
 
     def __enter__(self) -> None:
+        if self._belongs_to_another():
+            return  # who started first is found by default; this one is asked with --url
         with suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self._path.with_suffix(f".{os.getpid()}")
             new.write_text(json.dumps(self._content) + "\n")
             new.chmod(0o600)
             new.replace(self._path)
+
+    def _belongs_to_another(self) -> bool:
+        with suppress(OSError, ValueError, KeyError):
+            other = int(json.loads(self._path.read_text())["pid"])
+            os.kill(other, 0)
+            return other != os.getpid()
+        return False
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError, ValueError):
