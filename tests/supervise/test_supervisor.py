@@ -1,5 +1,6 @@
 """Orders come in, process trees stop, receipts go out: with real processes."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -240,6 +241,25 @@ async def test_many_units_stop_at_one_order(stack: ExitStack) -> None:
         for unit in units:
             await bench.supervisor.finished(unit)
         assert types(bench).count("run.end") == 8
+
+
+async def test_the_end_of_what_was_halted_is_told_to_a_control_that_comes_back(
+    stack: ExitStack,
+) -> None:
+    async with linked() as bench:
+        unit = start(bench, stack)
+        await bench.control.wait(lambda: unit.main_run in bench.control.runs)
+        await bench.control.send("halt", unit.main_run)
+        bench.control.silent = True
+        await bench.supervisor.finished(unit)
+        bench.link.stop()
+        before = len(bench.control.beats)
+        async with asyncio.TaskGroup() as tasks:
+            closing = tasks.create_task(bench.link.close())
+            await within(10, lambda: len(bench.control.beats) > before + 1 or closing.done())
+            assert not closing.done()
+            bench.control.silent = False
+        assert [one.run_id for one in bench.control.beats[-1].ended] == [unit.main_run]
 
 
 async def test_a_name_that_no_server_takes_does_not_cost_the_others_their_session() -> None:

@@ -80,6 +80,12 @@ class Child:
                 self._say(self.spec.name, f"its last words, from {self.spec.log}:\n{self._tail()}")
             await asyncio.sleep(delay)
 
+    def restart(self) -> None:
+        """Ends the process with SIGTERM; `keep` starts it again. Nothing while it is not up."""
+        if self._process is not None and self._process.poll() is None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+
     async def stop(self) -> None:
         """SIGTERM, then after `stop_s` SIGKILL. Returns when the process is gone."""
         self._stopping = True

@@ -19,6 +19,7 @@ from pathlib import Path
 from checkrein.bus.credentials import Keys, KeysError, write_once
 from checkrein.bus.embedded import EmbeddedServer, ServerError, find_binary
 from checkrein.server.children import Child, ChildSpec
+from checkrein.server.healing import Healing
 from checkrein.server.options import ROLES, Options, OptionsError, read_settings
 from checkrein.world import REAL
 
@@ -64,6 +65,7 @@ async def _up(options: Options, announce: Callable[[str], None]) -> int:
             tasks.create_task(child.keep())
         try:
             await _wait_for_servers(servers)
+            healing = tasks.create_task(Healing(children, options.data, say).run())
             for child in roles:
                 tasks.create_task(child.keep())
             with _Announcement(options, token):
@@ -73,6 +75,7 @@ async def _up(options: Options, announce: Callable[[str], None]) -> int:
                     announce(f"data in {options.data}; Ctrl-C stops it all")
                 await stop.wait()
                 announce("stopping")
+                healing.cancel()
         finally:
             for child in reversed(roles):
                 await child.stop()
@@ -193,12 +196,21 @@ class _Announcement:
         self._path = base / "checkrein" / "local.json"
 
     def __enter__(self) -> None:
+        if self._belongs_to_another():
+            return  # who started first is found by default; this one is asked with --url
         with suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             new = self._path.with_suffix(f".{os.getpid()}")
             new.write_text(json.dumps(self._content) + "\n")
             new.chmod(0o600)
             new.replace(self._path)
+
+    def _belongs_to_another(self) -> bool:
+        with suppress(OSError, ValueError, KeyError):
+            other = int(json.loads(self._path.read_text())["pid"])
+            os.kill(other, 0)
+            return other != os.getpid()
+        return False
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError, ValueError):

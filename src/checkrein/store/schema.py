@@ -80,7 +80,8 @@ SETTINGS index_granularity = 256, {_SYNCED}"""
 FRESH_COLUMNS = (
     "task_id", "run_id", "recorder", "seq", "at", "stored_at", "environment", "room", "agent",
     "step", "type", "partition", "failed", "unpriced", "chain", "tool", "status", "model",
-    "task_type", "goal", "reason", "parent_run_id", "input_tokens", "output_tokens", "tokens", "duration_ns",
+    "task_type", "goal", "reason", "parent_run_id", "input_tokens", "output_tokens", "tokens",
+    "duration_ns",
     "usd",
 )  # fmt: skip
 

@@ -33,6 +33,8 @@ RETRY_S_MAX = 3.0
 LOST_S_MAX = 4.0
 """Away for so long, the buses may be somewhere else: the session is asked for again."""
 REGISTER_AT_ONCE_MAX = 200
+LAST_WORDS_S = 1.0
+HALTED_WORDS_S = 5.0
 ENDED_BEATS_MAX = 30
 
 T = TypeVar("T")
@@ -82,18 +84,28 @@ class Link:
         self._stop.set()
 
     async def close(self) -> None:
-        """Says what is left to say, then leaves; bounded by a second."""
+        """Says what is left to say, then leaves; bounded by LAST_WORDS_S. The end of what was
+        halted is said for up to HALTED_WORDS_S: control may just be starting again, and nobody
+        else could confirm it later."""
         bus = self._bus
         if bus is None:
             return
-        with suppress(BusError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._register(bus)
-                await self._send_reports(bus)
-                while not await self._beat_once(bus):
+        halted = any(unit.ladder.halting for unit in self._supervisor.units.values())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HALTED_WORDS_S if halted else LAST_WORDS_S):
+                while not await self._say_all(bus, patiently=halted):
                     await self._world.sleep(0.1)
         self._bus = None
         await bus.close()
+
+    async def _say_all(self, bus: Bus, patiently: bool) -> bool:
+        try:
+            await self._register(bus)
+            await self._send_reports(bus)
+            return await self._beat_once(bus)
+        except BusError as error:
+            _log.info("cannot say how it ended: %s", error)
+            return not patiently
 
     # -- the session and the connection ----------------------------------------------------------
 
