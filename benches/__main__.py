@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-from benches.harness import answer, found, machine, show, write
+from benches.harness import Answer, answer, found, machine, show, write
 from rich.console import Console
 
 
@@ -20,7 +22,7 @@ def main() -> int:
     console.print("[dim]" + ", ".join(f"{k} {v}" for k, v in machine().items()) + "[/dim]\n")
     answers = []
     for name in options.names or found():
-        given = answer(name)
+        given = _alone(name)
         if given is None:
             console.print(f"{name}: runs alone, [bold]python -m benches.bench_{name}[/bold]\n")
             continue
@@ -32,6 +34,12 @@ def main() -> int:
     if missed:
         console.print(f"{len(missed)} missed: " + "; ".join(row.name for row in missed))
     return 0
+
+
+def _alone(name: str) -> Answer | None:
+    """In a process of its own: none inherits another's engine, memory or niceness."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(answer, name).result()
 
 
 if __name__ == "__main__":
