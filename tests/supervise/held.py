@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from checkrein.supervise import proc
 from checkrein.supervise.launch import Go, fork_held
@@ -27,8 +28,9 @@ def python(
     proc.become_subreaper()
     unit = f"test{os.getpid()}-{time.monotonic_ns()}"
     leaf, _ = make_leaf(unit, method)
+    others = frozenset(proc.children_of(os.getpid()) or ())  # of earlier tests: not the tree's
     held = fork_held(leaf)
-    tree = hold(unit, held.pid, leaf=leaf)
+    tree = replace(hold(unit, held.pid, leaf=leaf), without=others)
     try:
         full = {**os.environ, **(environment or {}), MARKER: unit}
         held.release(Go([sys.executable, "-c", code, *args], full))

@@ -170,28 +170,39 @@ class BusLink:
     async def _main(self) -> None:
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
         while not self._closing:
-            endpoint = self._find()
-            if endpoint is None:
-                quiet.warn_once(
-                    "no server", "checkrein: no server is known (start `checkrein up`, or set "
-                    "CHECKREIN_URL); recording locally in %s", self._process.config.recorders,
-                )  # fmt: skip
-                self._settled.set()
-                await self._nap(LOOK_S)
-                continue
             try:
-                await self._serve(endpoint)
-            except (NoSession, BusError) as error:
-                quiet.warn_once(
-                    "no session", "checkrein: no contact with the server, going on locally: %s",
-                    error,
-                )  # fmt: skip
-            except Exception as error:
-                quiet.fault("serving a session", error)
+                await self._turn()
+            except asyncio.CancelledError:
+                # Nobody cancels this task: Python before 3.11.4 can leave a cancellation behind
+                # when a timeout and the end of a task group meet.
+                task = asyncio.current_task()
+                while task is not None and task.cancelling():
+                    task.uncancel()
+
+    async def _turn(self) -> None:
+        """Finds the server and serves one session, or waits a little."""
+        endpoint = self._find()
+        if endpoint is None:
+            quiet.warn_once(
+                "no server", "checkrein: no server is known (start `checkrein up`, or set "
+                "CHECKREIN_URL); recording locally in %s", self._process.config.recorders,
+            )  # fmt: skip
             self._settled.set()
-            self._contact.lost()
-            if not self._closing:
-                await self._nap(RETRY_S)
+            await self._nap(LOOK_S)
+            return
+        try:
+            await self._serve(endpoint)
+        except (NoSession, BusError) as error:
+            quiet.warn_once(
+                "no session", "checkrein: no contact with the server, going on locally: %s",
+                error,
+            )  # fmt: skip
+        except Exception as error:
+            quiet.fault("serving a session", error)
+        self._settled.set()
+        self._contact.lost()
+        if not self._closing:
+            await self._nap(RETRY_S)
 
     async def _nap(self, seconds: float) -> None:
         """Sleeps, unless the process closes."""
