@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.supervise.held import python, until
-from tests.supervise.programs import CANARY, CHILDREN, STATES
+from tests.supervise.programs import CANARY, CHILDREN, RELAY, STATES
 
 from checkrein.supervise import proc
 from checkrein.supervise.cgroup import Leaf, NoCgroup, own_folders
@@ -128,6 +128,40 @@ def test_no_effect_after_frozen_is_confirmed(method: str, tmp_path: Path) -> Non
             assert canary.stat().st_size == size
             last = int(canary.read_text().splitlines()[-1])
             assert last < confirmed_ns
+
+
+@pytest.mark.parametrize("frozen_first", [True, False])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_relay_of_processes_each_ending_after_its_fork_is_caught(
+    method: str, frozen_first: bool, tmp_path: Path
+) -> None:
+    proc.become_subreaper()
+    not_ours = frozenset(proc.children_of(os.getpid()) or ())
+    for attempt in range(5):
+        canary = tmp_path / f"canary{attempt}"
+        with python(RELAY, str(canary), method=method) as held:
+            held.alone, held.without = True, not_ours
+            until(lambda canary=canary: canary.exists() and canary.stat().st_size > 1000)  # type: ignore[misc] # bound at once
+            if frozen_first:
+                freeze(held)
+                size = canary.stat().st_size
+                assert not grows(canary)
+                kill(held)
+                assert canary.stat().st_size == size
+            else:
+                kill(held)
+            assert not grows(canary)
+            assert held.survivors() == []
+
+
+def grows(file: Path) -> bool:
+    """Whether a byte comes within many turns of a relay."""
+    size, until_s = file.stat().st_size, time.monotonic() + 0.1
+    while time.monotonic() < until_s:
+        if file.stat().st_size != size:
+            return True
+        time.sleep(0.002)
+    return False
 
 
 @pytest.mark.skipif(not cgroups() or os.getuid() != 0, reason="only root leaves a cgroup")

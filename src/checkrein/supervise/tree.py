@@ -1,7 +1,8 @@
 """A process and all it started, held by the strongest means there is.
 
     cgroup      a leaf of the unified hierarchy: nothing gets out, forks included
-    subreaper   a process group, and every orphan comes back to us: found by sweeping `/proc`
+    subreaper   a process group, and every orphan comes back to us: found by walks that must agree
+                (`walk`) where all that comes back is of this tree, else by sweeping `/proc`
 
 Every operation here only *acts* or only *looks*, and returns at once: `freeze` then `frozen` until
 it says yes. Looking also chases: newcomers found by a look get what the others got. A tree never
@@ -19,6 +20,7 @@ from typing import Any
 from checkrein.supervise import proc
 from checkrein.supervise.cgroup import Leaf, NoCgroup
 from checkrein.supervise.proc import Process, Table
+from checkrein.supervise.walk import unsettled
 
 MARKER = "CHECKREIN_UNIT"
 CAPTURED_PROCESSES_MAX = 16
@@ -81,6 +83,11 @@ class Tree:
     def kill(self, table: Table | None = None) -> None:
         """Begins to kill everyone; those out of reach of `strike` are stopped first, so that none
         forks."""
+        if self._walked:
+            self._unsettled(signal.SIGSTOP)
+            self.strike()
+            self._unsettled(signal.SIGKILL, dead=True)
+            return
         others = self.others(table) if self.leaf is None else self.strays(table)
         for process in others:
             proc.send(process, signal.SIGSTOP)
@@ -102,6 +109,8 @@ class Tree:
             others = self.strays()
         elif not self._main_stopped():
             return False
+        elif self._walked:
+            return not self._unsettled(signal.SIGSTOP)
         else:
             others = self.others(table)
         running = [process for process in others if not proc.stands_still(process)]
@@ -110,7 +119,9 @@ class Tree:
         return not running
 
     def survivors(self, table: Table | None = None) -> list[int]:
-        """Who is still alive, in the leaf and outside."""
+        """Who is still alive, in the leaf and outside; or cannot be told to have left nobody."""
+        if self._walked:
+            return self._unsettled(dead=True)
         alive = {process.pid for process in self.others(table)}
         if self.leaf is not None:
             with suppress(FileNotFoundError):
@@ -192,6 +203,14 @@ class Tree:
             self.leaf.remove()
 
     # -- inside --------------------------------------------------------------------------------
+
+    @property
+    def _walked(self) -> bool:
+        """No leaf holds it, and all that comes up below the roots is of it."""
+        return self.leaf is None and self.alone
+
+    def _unsettled(self, number: int = 0, *, dead: bool = False) -> list[int]:
+        return unsettled(self.roots or (os.getpid(),), self.without, number, dead=dead)
 
     def _found(self, table: Table) -> list[Process]:
         roots = self.roots or (os.getpid(),)
