@@ -50,7 +50,7 @@ class Part:
 
 CAST: tuple[Part, ...] = (
     Part("librarian", "behaves well", "LangGraph"),
-    Part("researcher", "asks the same in ever other words", "plain OpenAI", ("loop",), begins_s=1),
+    Part("researcher", "asks the same in ever new words", "plain OpenAI", ("loop",), begins_s=1),
     Part("essayist", "burns tokens", "plain Anthropic", ("budget", "token-surge"), begins_s=2),
     Part(
         "clerk",
