@@ -104,7 +104,7 @@ class Tree:
     def frozen(self, table: Table | None = None) -> bool:
         """Whether nobody runs any more. `table`: one read *after* `freeze`, shared by many."""
         if self.leaf is not None:
-            if self.leaf.populated() and not self.leaf.frozen():
+            if not self.leaf.frozen() and self.leaf.populated():
                 return False
             others = self.strays()
         elif not self._main_stopped():
@@ -166,12 +166,11 @@ class Tree:
     def strays(self, table: Table | None = None) -> list[Process]:
         """Who is of this tree and not in its leaf: a process that may write the hierarchy (root's
         may) can move out. Without a table only where the whole of it need not be read."""
-        if self.leaf is None:
+        if self.leaf is None or (table is None and not self.alone):
             return []
         inside = set(self.leaf.pids())
         if not self.alone:
-            others = self.others(table) if table is not None else []
-            return [process for process in others if process.pid not in inside]
+            return [process for process in self.others(table) if process.pid not in inside]
         found: dict[int, Process] = {}
         todo = [*(self.roots or (os.getpid(),)), *inside]
         for pid in todo:  # grows
