@@ -88,7 +88,10 @@ class Tree:
             self.strike()
             self._unsettled(signal.SIGKILL, dead=True)
             return
-        others = self.others(table) if self.leaf is None else self.strays(table)
+        # One unit of many is swept by `survivors`: a look for each here would hold all others up.
+        others = self.others(table) if self.leaf is None else []
+        if self.leaf is not None and self.alone:
+            others = self.strays()
         for process in others:
             proc.send(process, signal.SIGSTOP)
         self.strike()
