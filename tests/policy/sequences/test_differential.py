@@ -42,7 +42,23 @@ formulas = st.recursive(
     ),
     max_leaves=3,
 )  # fmt: skip
-rules = st.builds(
+short = st.sampled_from(["a", "b", "a", "b", "a(args.k == call.args.k)"])
+short_atoms = st.one_of(
+    st.builds(
+        lambda word, past, y, d: f"{word} {past} {y} {d}",
+        st.sampled_from(["formerly", "once"]), short,
+        st.one_of(st.just(""), short.map("since {}".format)), st.sampled_from(["", "within 2s"]),
+    ),
+    st.builds(
+        lambda what, d, limit: f"{what} a {d} >= {limit}",
+        st.sampled_from(["count", "sum args.n of"]), st.sampled_from(["", "within 2s"]),
+        st.integers(1, 4),
+    ),
+)  # fmt: skip
+short_rules = st.builds(
+    lambda clause, atom: f"deny * {clause} {atom}", st.sampled_from(["if", "unless"]), short_atoms
+)
+long_rules = st.builds(
     lambda verb, tools, condition, clause, formula: (
         f"{verb} {tools}{condition} {clause} {formula}" + (' say "x"' if verb == "steer" else "")
     ),
@@ -52,6 +68,7 @@ rules = st.builds(
     st.sampled_from(["if", "unless"]),
     formulas,
 )
+rules = st.one_of(short_rules, long_rules)
 args = st.fixed_dictionaries(
     {}, optional={"k": st.integers(0, 2), "n": st.one_of(st.integers(-3, 9), st.just(2.5))}
 )
