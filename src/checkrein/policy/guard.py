@@ -66,8 +66,8 @@ class RunGuard:
         self.confidence = -1.0
         self.watching = watching
         self.task_past = task_past
-        self._resolve = resolve
-        self._profile = profile
+        self.resolve = resolve
+        self.profile = profile
         self._raised: dict[str, float] = {}
         self.estimates = Estimates()
         self._asked_chars: dict[str, int] = {}
@@ -159,6 +159,18 @@ class RunGuard:
                 self.spent.unpriced += 1
                 self.spent.unpriced_model = model
 
+    def placed(self, place: Place) -> None:
+        """Whose run this is, as soon as that is known; the goal's own words are the user's."""
+        with self._lock:
+            before, self.place = self.place, place
+            self._facts.update(msgspec.structs.asdict(place))
+            if self.flow is None:
+                return
+            if place.task_type != before.task_type:
+                self.flow = self.book.flow.new_state(self.profile, place.task_type)
+            if place.goal:
+                self.book.flow.heard(self.flow, "user", place.goal)
+
     def heard(self, role: str, text: str) -> None:
         """What the user or the system said: where a value that stands there comes from is known."""
         with self._lock:
@@ -213,7 +225,7 @@ class RunGuard:
         return self.book.pact
 
     def _put_in_force(self, pact: Pact) -> None:
-        book = book_of(pact, self._resolve)
+        book = book_of(pact, self.resolve)
         past = flow = None
         if book.sequences is not None:
             past = book.sequences.new_state()
@@ -221,7 +233,7 @@ class RunGuard:
             for case in self.open.values():
                 book.sequences.began(past, case.deed)
         if book.flow is not None:
-            flow = book.flow.new_state(self._profile, self.place.task_type)
+            flow = book.flow.new_state(self.profile, self.place.task_type)
             if self.place.goal:
                 book.flow.heard(flow, "user", self.place.goal)
         self.book: Book = book

@@ -20,7 +20,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     offered, for the answer to a call of one that does not exist. `tokens_max`: the most a model
     call may answer with, when its parameters say so."""
 
-    kind: Literal["tool", "model"]
+    kind: Literal["tool", "model", "output"]
     name: str
     arguments: Any = None
     call_id: str = ""
