@@ -100,6 +100,12 @@ class RunGuard:
             verdict = self._judge_model(action)
             return self._allow if verdict.kind == "ask" else verdict
 
+    def would(self, action: Action, now_ns: int) -> Verdict:
+        """What `judge` would say of a tool call; nothing is counted, and nothing begins."""
+        with self._lock:
+            self._see(now_ns)
+            return self._judge_tool(action, granted=False, counts=False)
+
     def step(self, now_ns: int) -> Verdict:
         """A new step is about to begin. Counts it if allowed."""
         with self._lock:
@@ -259,7 +265,7 @@ class RunGuard:
         self._marks = warning_marks(self._limited)
         self._warned.clear()
 
-    def _judge_tool(self, action: Action, *, granted: bool) -> Verdict:
+    def _judge_tool(self, action: Action, *, granted: bool, counts: bool = True) -> Verdict:
         name, worst = "tools", None
         try:
             case = self._case(action)
@@ -274,8 +280,11 @@ class RunGuard:
                     worst = (name, finding)
         except Exception as error:  # a guard that errs says no
             rule = f"tools.{action.name}.{name}"
-            return self._refuse(self._said(name, guards.erred(name, rule, error)))
+            broken = self._said(name, guards.erred(name, rule, error))
+            return self._refuse(broken) if counts else broken
         verdict = None if worst is None else self._said(*worst, case=case)
+        if not counts:
+            return verdict or self._allow
         if verdict is not None and not self.watching:
             if verdict.kind == "deny":
                 return self._refuse(verdict)
