@@ -52,8 +52,7 @@ class RunGuard:
 
     def __init__(
         self, pact: Pact, started_ns: int = 0, place: Place | None = None, *,
-        resolve: Resolve | None = None, profile: Any = None, task_past: Any = None,
-        watching: bool = False,
+        resolve: Resolve | None = None, profile: Any = None, watching: bool = False,
     ) -> None:  # fmt: skip
         self.place = place or Place()
         self.spent = Spent(started_ns=started_ns)
@@ -65,7 +64,7 @@ class RunGuard:
         self.refused_in_a_row = 0
         self.confidence = -1.0
         self.watching = watching
-        self.task_past = task_past
+        self.task_past: Any = None
         self.resolve = resolve
         self.profile = profile
         self._raised: dict[str, float] = {}
@@ -143,7 +142,7 @@ class RunGuard:
                 self.once.difference_update(case.once)
             self._ended.append((deed, not failed))
             if self.book.sequences is not None:
-                self.book.sequences.ended(self.past, deed, not failed, self.task_past)
+                self.book.sequences.ended(self.past, deed, not failed, self.task_past, now_ns)
             if self.book.flow is not None:
                 self.book.flow.returned(self.flow, deed, result, failed)
 
@@ -170,6 +169,8 @@ class RunGuard:
         with self._lock:
             before, self.place = self.place, place
             self._facts.update(msgspec.structs.asdict(place))
+            if place.task_id != before.task_id:
+                self.task_past = self.book.task_past(place.task_id)
             if self.flow is None:
                 return
             if place.task_type != before.task_type:
@@ -233,17 +234,19 @@ class RunGuard:
     def _put_in_force(self, pact: Pact) -> None:
         book = book_of(pact, self.resolve)
         past = flow = None
+        task_past = book.task_past(self.place.task_id)
         if book.sequences is not None:
             past = book.sequences.new_state()
-            book.sequences.warm(past, list(self._ended))
+            book.sequences.warm(past, list(self._ended), task_past)
             for case in self.open.values():
-                book.sequences.began(past, case.deed)
+                book.sequences.began(past, case.deed, task_past)
         if book.flow is not None:
             flow = book.flow.new_state(self.profile, self.place.task_type)
             if self.place.goal:
                 book.flow.heard(flow, "user", self.place.goal)
         self.book: Book = book
-        self.past, self.flow = past, flow if self.flow is None or flow is None else self.flow
+        self.past, self.task_past = past, task_past
+        self.flow = flow if self.flow is None or flow is None else self.flow
         self._guards: dict[str, tuple[tuple[str, guards.Guard], ...]] = {}
         self._allow = self.verdict(kind="allow")
         self._facts: dict[str, Any] = {
