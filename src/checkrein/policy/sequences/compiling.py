@@ -135,6 +135,7 @@ class Sequences:
         self._tracks = tuple(tracks)
         self._strictest = sorted(rules, key=lambda each: -_RANK[each.rule.verb])
         self._plans: dict[tuple[str, str | None], Plan] = {}
+        self.looks_at_tasks = any(each.in_task for each in tracks)
 
     def __len__(self) -> int:
         return len(self.rules)
