@@ -161,7 +161,7 @@ def _shadowed(where: str, rule: ToolRule) -> list[Remark]:
 def _unreachable(pact: Pact, tools: Mapping[str, ToolRule]) -> list[Remark]:
     if not pact.sequence:
         return []
-    from checkrein.policy.sequences.compiling import unreachable
+    from checkrein.policy.sequences.reach import unreachable
 
     return [
         Remark(
