@@ -279,20 +279,34 @@ pact: a
 tools:
   wipe_*: {kind: irreversible}
   pay: {kind: irreversible, allow: args.cents < 10, ask: args.cents > 20}
-  read_a: {kind: read}
+""")
+    said = [f"{remark.rule}: {remark.problem}" for remark in lint(pact)]
+    for rule, problem in (
+        ("job", "no job"), ("tools.wipe_*", "a pattern over tools that change things"),
+        ("tools.wipe_*", "nothing limits it"), ("tools.pay.ask", "can never fire"),
+        ("budgets", "neither money nor tokens"),
+    ):  # fmt: skip
+        assert any(one.startswith(f"{rule}: ") and problem in one for one in said), said
+    silent = [remark.rule for remark in lint(pact, {"tools.pay.allow": 3})]
+    assert "tools.pay.ask" in silent
+    assert "tools.pay.allow" not in silent
+
+
+def test_lint_sees_sequences_that_never_or_always_fire() -> None:
+    pact = load("""\
+pact: a
+job: b
+tools: {read_a: {kind: read}, pay: {allow: args.cents < 10}}
+budgets: {usd: 1}
 sequence:
   - deny fly unless formerly read_a
+  - deny pay unless formerly verify
+  - deny pay unless formerly read_a
 """)
-    said = {remark.rule: remark.problem for remark in lint(pact)}
-    assert "no job" in said["job"]
-    assert "pattern" in said["tools.wipe_*"]
-    assert "never fire" in said["tools.pay.ask"]
-    assert "never fire" in said["sequence[0]"]
-    assert "budgets" in said
-    silent = [remark.rule for remark in lint(pact, {"tools.pay.allow": 3})]
-    assert "sequence[0]" in silent
-    assert "tools.pay.allow" not in silent
-    assert set(rules_of(pact)) == {"tools.pay.allow", "tools.pay.ask", "sequence[0]"}
+    assert [(remark.rule, remark.problem.split(":")[0]) for remark in lint(pact)] == [
+        ("sequence[0]", "it can never fire"), ("sequence[1]", "it fires at every call"),
+    ]  # fmt: skip
+    assert rules_of(pact) == ["tools.pay.allow", "sequence[0]", "sequence[1]", "sequence[2]"]
 
 
 def test_many_unrelated_tools_are_split() -> None:
