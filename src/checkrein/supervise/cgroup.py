@@ -110,6 +110,7 @@ class Leaf:
         """With the files open that a halt needs."""
         with suppress(OSError):
             self._open["cgroup.freeze"] = os.open(f"{self.path}/cgroup.freeze", os.O_WRONLY)
+            self._open["cgroup.kill"] = os.open(f"{self.path}/cgroup.kill", os.O_WRONLY)
             self._open["cgroup.events"] = os.open(f"{self.path}/cgroup.events", os.O_RDONLY)
         return self
 

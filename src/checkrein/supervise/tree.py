@@ -91,7 +91,10 @@ class Tree:
             self._chase(signal.SIGKILL, dead=True)
             return
         # One unit of many is swept by `survivors`: a look for each here would hold all others up.
-        others = self.others(table) if self.leaf is None else []
+        others: list[Process] = []
+        if self.leaf is None:
+            with suppress(proc.CannotLook):
+                others = self.others(table)
         for process in others:
             proc.send(process, signal.SIGSTOP)
         self.strike()
