@@ -6,6 +6,7 @@ walk proves nothing; two in a row that met the same processes in the same state 
 only: who moves is caught by a chase (`chase`).
 """
 
+import os
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
@@ -33,36 +34,39 @@ def unsettled(
 ) -> list[int]:  # fmt: skip
     """Who stands in the way of the proof that everyone below the roots stands still (`dead`: is
     dead); empty when two walks agree. With a signal `number` whoever is not yet so is chased with
-    it first, and again for a bounded number of times. Dead children of this process but `kept` are
-    buried by the chase alone: nobody else may do so meanwhile. Raises CannotLook."""
+    it, a bounded number of times, and the answer need not name all. Dead children of this process
+    but `kept` are buried by the chase alone: nobody else may do so meanwhile. Raises CannotLook."""
     roots = tuple(roots)
-    way: set[int] = set()
-    for _ in range(CHASES_MAX if number else 1):
-        if number:
-            Chase(roots, without, number, dead=dead, kept=kept).run()
-        before = _walk(roots, without, dead)
+    chases = 0
+    while True:
+        before = _walk(roots, without, dead, hasty=number != 0)
         way = before.restless
         if not way:
             now = _walk(roots, without, dead)
             way = now.restless | {pid for (pid, _), _alive in now.met.items() ^ before.met.items()}
-            if not way:
-                return []
-        if len(before.met) > MET_MAX:
-            break
-    return sorted(way)
+        if not way or not number or chases == CHASES_MAX or (chases and len(before.met) > MET_MAX):
+            return sorted(way)
+        Chase(roots, without, number, dead=dead, kept=kept).run()
+        chases += 1
 
 
-def _walk(roots: tuple[int, ...], without: Set[int], dead: bool) -> Walk:
+def _walk(roots: tuple[int, ...], without: Set[int], dead: bool, hasty: bool = False) -> Walk:
+    """One walk; a hasty one ends as soon as it has met somebody restless."""
     walk = Walk()
     seen = {*roots, *without}
     table: Table | None = None
     todo = list(roots)
     for pid in todo:  # grows
+        if hasty and walk.restless:
+            break
         below = proc.children_of(pid)
         if below is None:  # this kernel does not tell
             if table is None:
                 table = Table()
-                walk.restless |= table.missed  # one of them may have been of this tree
+                if not dead or roots != (os.getpid(),):
+                    # One of them may have been of this tree: only below us are all the dead kept
+                    # to be seen, and below a living member none need be.
+                    walk.restless |= table.missed
             below = [row.pid for row in table.children.get(pid, ())]
         for child in below:
             if child in seen:
