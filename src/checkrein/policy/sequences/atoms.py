@@ -211,7 +211,7 @@ class TallyAtom:
         filed = self.track.operand.key(look.facts, True)
         if filed is None or (filed is not ANY and filed != key):
             return 0
-        weight = self.track.weight(dict(look.facts))
+        weight = self.track.weight(look.facts)
         if weight is None:
             raise Unclear(f"what this call would add to `{self.phrase}` is no amount")
         return weight
