@@ -1,7 +1,6 @@
 """Sequence rules, compiled: judging by them, and telling them what happens."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +37,6 @@ from checkrein.policy.types import Deed, Finding
 RULES_MAX = 10_000
 _PLANS_MAX = 4096
 _RANK = {"steer": 1, "ask": 2, "deny": 3}
-_ALONE: AbstractContextManager[Any] = nullcontext()
 
 
 def compile_sequences(
@@ -68,12 +66,8 @@ class Compiled:
     condition: Condition | None
     applies: Node
 
-    def judge(self, look: Look, tool: str) -> Finding | None:
-        """Raises whatever a condition raises."""
-        if self.condition is not None and self.condition(look.facts) is not True:
-            return None
-        if not self.applies.holds(look):
-            return None
+    def says(self, look: Look, tool: str) -> Finding:
+        """What is said when it applies. Raises whatever a condition raises."""
         told, rule = self.applies.why(look, True), self.rule
         done = {"deny": "is refused", "ask": "is asked about", "steer": "goes on"}[rule.verb]
         return Finding(
@@ -137,24 +131,30 @@ class Sequences:
         plan = self._plans.get((deed.tool, deed.kind)) or self._plan(deed)
         if not plan.rules:
             return None
-        with _ALONE if task_state is None else task_state.lock:
-            shared = state if task_state is None else task_state
-            state.see(deed.at_ns)
-            shared.see(deed.at_ns)
-            look = Look(state, shared, facts_of(deed), plan.follows)
-            strictest: Finding | None = None
-            for rule in plan.rules:
-                try:
-                    finding = rule.judge(look, deed.tool)
-                except Exception as error:  # a rule that errs says no
-                    finding = rule.erred(error, deed.tool)
-                if finding is None:
+        if task_state is None:
+            return self._judge(plan, state, deed, state)
+        with task_state.lock:
+            return self._judge(plan, state, deed, task_state)
+
+    def _judge(self, plan: Plan, state: State, deed: Deed, shared: State) -> Finding | None:
+        state.see(deed.at_ns)
+        shared.see(deed.at_ns)
+        look = Look(state, shared, deed.facts or facts_of(deed), plan.follows)
+        strictest: Finding | None = None
+        for rule in plan.rules:
+            try:
+                if (rule.condition is not None and rule.condition(look.facts) is not True) or (
+                    not rule.applies.holds(look)
+                ):
                     continue
-                if strictest is None or _RANK[finding.kind] > _RANK[strictest.kind]:
-                    strictest = finding
-                    if finding.kind == "deny":
-                        break
-            return strictest
+                finding = rule.says(look, deed.tool)
+            except Exception as error:  # a rule that errs says no
+                finding = rule.erred(error, deed.tool)
+            if strictest is None or _RANK[finding.kind] > _RANK[strictest.kind]:
+                strictest = finding
+                if finding.kind == "deny":
+                    break
+        return strictest
 
     def began(self, state: State, deed: Deed, task_state: State | None = None) -> None:
         """A call was let pass and is about to be made."""
