@@ -62,6 +62,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The changed arguments of a `modify`."""
     inputs: dict[str, Any] = {}
     shadow: bool = False
+    duties: "tuple[Duty, ...]" = ()
+    """The pact's escalation duties that this action brings about, whatever the verdict."""
 
 
 ALLOW = Verdict(kind="allow")
