@@ -225,3 +225,29 @@ def word_of(data: bytes) -> Ask | Raise:
         return _WORD.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError(f"not an Ask or a Raise: {error}") from error
+
+
+def checked(answer: Asked, key: bytes, session: str, digest: str) -> Asked:
+    """The answer as control has signed it: an approval counts only with control's order, made out
+    to this session and this very action; what was changed or raised is what stands in the order.
+    Raises OrderRefused."""
+    from checkrein.bus.orders import GARBAGE, OTHER_SESSION, OrderRefused, verify
+
+    if answer.status != "approved":
+        return answer
+    # 1. It is control's.
+    order = verify(answer.order, key)
+    # 2. It is for us.
+    if order.session != session:
+        raise OrderRefused(OTHER_SESSION, f"for session {order.session}, this is {session}")
+    # 3. It is a yes, to this action.
+    said = order.arguments
+    if order.verb != "approve" or said.get("decision") != "approved":
+        raise OrderRefused(GARBAGE, f"the order says {order.verb}, not approve", order.command_id)
+    if said.get("digest") != digest or said.get("approval_id") != answer.approval_id:
+        raise OrderRefused(GARBAGE, "the approval is for another action", order.command_id)
+    raised = said.get("raised") or {}
+    return msgspec.structs.replace(
+        answer, by=order.issued_by, reason=order.reason, edited=said.get("edited") is True,
+        arguments=said.get("arguments"), raised=msgspec.convert(raised, dict[str, float]),
+    )  # fmt: skip

@@ -21,6 +21,17 @@ class Guard(Protocol):
         """In a forked child: no lock may be one that another thread of the parent held."""
 
 
+class Approvable(Protocol):
+    """What a guard may offer besides, if approvals and raised budgets matter to it."""
+
+    def granted(self, action: Action, arguments: Any, now_ns: int) -> Verdict | None:
+        """A person approved an action that was judged `ask`, with these arguments: it counts as
+        begun from now. A verdict of kind deny: not any more."""
+
+    def raised(self, name: str, amount: float) -> None:
+        """A person raised a budget by so much."""
+
+
 class Seat:
     """A run's guard. A failing guard denies, by name and with the error."""
 
@@ -62,6 +73,23 @@ class Seat:
         except Exception as fault:
             self._failed("paused", fault)
 
+    def granted(self, action: Action, arguments: Any, now_ns: int) -> Verdict | None:
+        """As `Guard.granted`; None also when the guard does not care."""
+        try:
+            granted = getattr(self._guard, "granted", None)
+            return granted(action, arguments, now_ns) if granted is not None else None
+        except Exception as error:
+            return _erred("granted", error)
+
+    def raised(self, name: str, amount: float) -> None:
+        """As `Guard.raised`."""
+        try:
+            raised = getattr(self._guard, "raised", None)
+            if raised is not None:
+                raised(name, amount)
+        except Exception as fault:
+            self._failed("raised", fault)
+
     def forked(self) -> None:
         """In a forked child: as `Guard.forked`."""
         try:
@@ -96,6 +124,12 @@ class Failed:
         return None
 
     def paused(self, duration_ns: int) -> None:
+        return None
+
+    def granted(self, action: Action, arguments: Any, now_ns: int) -> Verdict | None:
+        return self._verdict
+
+    def raised(self, name: str, amount: float) -> None:
         return None
 
     def forked(self) -> None:

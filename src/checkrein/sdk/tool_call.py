@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
+
+from msgspec.structs import replace
 
 from checkrein.events.types import (
     ToolArguments,
@@ -16,6 +18,7 @@ from checkrein.events.types import (
 )
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
+from checkrein.sdk.asking import Asking, Questions, ask, drive, drive_async, escalate
 from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
@@ -37,7 +40,7 @@ class ToolCall:
     (`changed` is then True). `guidance` is text of a guard for the agent, to go with the result."""
 
     __slots__ = (
-        "_action", "_joined", "_open", "_outer", "_run", "_started_ns",
+        "_action", "_joined", "_open", "_outer", "_pending", "_run", "_started_ns", "_words",
         "arguments", "call_id", "changed", "guidance", "name",
     )  # fmt: skip
 
@@ -52,6 +55,8 @@ class ToolCall:
         self._joined = False
         self._outer: ToolCall | None = None
         self._action: Action | None = None
+        self._pending: Questions[None] | None = None
+        self._words = ""
         self._started_ns = 0
 
     @classmethod
@@ -94,9 +99,24 @@ class ToolCall:
             if hold is not None and hold.taut:
                 await hold.wait_async()
             with contextlib.suppress(Held):  # paused in between: wait again
-                return cls._begin(
+                call = cls._begin(
                     name, arguments, kind, known_tools, call_id, why, parse_error, own, False
                 )
+                if call._pending is not None:
+                    await call._answered()
+                return call
+
+    async def _answered(self) -> None:
+        """Waits for whom the guard would have asked. Raises Halted, Denied."""
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                await drive_async(pending)
+        except Exception as error:
+            if isinstance(error, Denied):
+                raise
+            unrecorded(error, self.call_id, self._run, self.name, self._open)
+            self._run = None
 
     @classmethod
     def _begin(
@@ -124,7 +144,7 @@ class ToolCall:
             call.call_id = call_id or run.next_call_id()
             run.enter(call.call_id, "tool", name, wait)
             call._run = run
-            call._judge(run, kind, known_tools, why, parse_error)
+            call._judge(run, kind, known_tools, why, parse_error, wait)
         except Exception as error:
             if isinstance(error, Denied | Held):
                 raise
@@ -154,6 +174,7 @@ class ToolCall:
         known_tools: Sequence[str],
         why: str,
         parse_error: str,
+        wait: bool,
     ) -> None:
         # The way of every call: fields that are empty are not given, and no layer stands between
         # this and the recorder, which never raises.
@@ -179,32 +200,108 @@ class ToolCall:
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
         verdict = run.seat.judge(action, now_ns)
-        if verdict.kind != "allow":
-            self._settle(run, action, verdict)
+        if verdict.kind != "allow" or verdict.duties:
+            self._words = why
+            pending = self._settle(run, action, verdict)
+            if wait:
+                drive(pending)
+            else:
+                self._pending = pending
+            return
         record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
         self._open = True
         _OPEN.set(self)
         run.tally.acted(name)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
-        """A verdict other than allow: recorded, then carried out. Raises Denied."""
-        run.decided(action, verdict)
+    def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
+        """A verdict other than a plain allow: recorded, then carried out; what must be waited for
+        is given out. Then the call begins. Raises Denied."""
+        try:
+            yield from self._heed(run, action, verdict)
+        except Denied:
+            raise
+        except BaseException as error:  # halted or cancelled while it waited
+            run.record(
+                ToolReturned, call_id=self.call_id, tool=self.name, status="cancelled",
+                error=said(error),
+            )  # fmt: skip
+            run.leave(self.call_id)
+            raise
+        run.record(
+            ToolInvoked, call_id=self.call_id, tool=self.name, kind=action.declared_kind or ""
+        )
+        self._started_ns = run.world.monotonic_ns()
+        self._open = True
+        _OPEN.set(self)
+        run.tally.acted(self.name)
+
+    def _heed(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
+        if verdict.kind != "allow":
+            run.decided(action, verdict)
+        refusal = yield from escalate(run, action, verdict)
+        if refusal is not None:
+            run.decided(action, refusal)
+            self._refuse(run, refusal)
         match verdict.kind:
+            case "allow":
+                pass
             case "steer":
                 self.guidance = verdict.guidance or verdict.reason
                 run.advise(self.guidance)
             case "modify":
                 self.arguments = verdict.arguments
                 self.changed = True
-            case _:
-                error = denial(verdict, self.name)
-                run.record(
-                    ToolReturned, call_id=self.call_id, tool=self.name, status="denied",
-                    error=str(error),
-                )  # fmt: skip
-                run.leave(self.call_id)
-                run.refused(verdict)
-                raise error
+            case "ask":
+                answer = yield from ask(run, action, verdict, self._words)
+                if isinstance(answer, Verdict):
+                    self._refuse(run, answer)
+                else:
+                    self._approved(run, action, answer)
+            case "deny":
+                self._refuse(run, verdict)
+
+    def _approved(self, run: Run, action: Action, question: Asking) -> None:
+        """Goes on with exactly what was approved. Raises Denied."""
+        answer = question.answer
+        if answer is None:
+            raise ValueError("an approval without an answer")
+        if question.digest_with(self.arguments) != question.digest:
+            self._refuse(
+                run, refusal_of("the arguments were changed after they were shown for approval")
+            )
+        for name, amount in answer.raised.items():
+            run.seat.raised(name, amount)
+        now_ns = run.world.monotonic_ns()
+        verdict: Verdict | None = None
+        if answer.edited:
+            self.arguments, self.changed = answer.arguments, True
+            self._action = action = replace(action, arguments=values.plain(answer.arguments))
+            verdict = run.seat.judge(action, now_ns)  # what is forbidden, nobody can edit in
+            run.decided(action, _edited(answer.arguments, answer.by, verdict))
+        if verdict is None or verdict.kind == "ask":
+            verdict = run.seat.granted(action, self.arguments, now_ns)
+        if verdict is None:
+            return
+        match verdict.kind:
+            case "deny" | "ask":
+                self._refuse(run, verdict)
+            case "modify":
+                self.arguments = verdict.arguments
+                self.changed = True
+            case "steer":
+                self.guidance = verdict.guidance or verdict.reason
+                run.advise(self.guidance)
+            case "allow":
+                pass
+
+    def _refuse(self, run: Run, verdict: Verdict) -> NoReturn:
+        error = denial(verdict, self.name)
+        run.record(
+            ToolReturned, call_id=self.call_id, tool=self.name, status="denied", error=str(error)
+        )
+        run.leave(self.call_id)
+        run.refused(verdict)
+        raise error
 
     def _finish(self, status: Status, result: Any, error: str) -> None:
         run = self._run
@@ -243,3 +340,20 @@ class ToolCall:
         except Exception as fault:
             run.leave(self.call_id)
             quiet.fault("tool call", fault)
+
+
+def refusal_of(reason: str) -> Verdict:
+    return Verdict(
+        kind="deny", guard="approvals", rule="approvals.digest", reason=reason, advice="ESCALATE"
+    )
+
+
+def _edited(arguments: Any, by: str, verdict: Verdict) -> Verdict:
+    """What is recorded of changed arguments: a `modify`, or the refusal they met."""
+    if verdict.kind == "deny":
+        return verdict
+    return Verdict(
+        kind="modify", guard="approvals", rule=verdict.rule, arguments=arguments,
+        reason=f"approved with other arguments by {by or 'somebody'}",
+        pact=verdict.pact, pact_version=verdict.pact_version,
+    )  # fmt: skip
