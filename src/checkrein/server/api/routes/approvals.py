@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from checkrein.bus.approvals import (
     Acknowledge,
@@ -38,7 +38,7 @@ All = Annotated[bool, QueryParameter(name="all", description="Those that are don
 @get(f"{API}/approvals", operation_id="listApprovals")
 async def list_approvals(
     services: NamedDependency[Services], every: All = False, limit: Limit = 100,
-    agent: str = "", run_id: str = "",
+    agent: FromQuery[str] = "", run_id: FromQuery[str] = "",
 ) -> list[ApprovalLine]:  # fmt: skip
     """What waits for an answer, the newest first; with `all`, what was decided of late, too."""
     found = await services.controls.approvals(GateQuery(all=every, limit=1000))
