@@ -5,33 +5,14 @@ import sys
 from pathlib import Path
 
 import checkrein
-from checkrein.policy.guard import RunGuard
-from checkrein.policy.pact import load
-from checkrein.policy.types import Action, Verdict
-from checkrein.sdk import client as clients
-from checkrein.sdk.guard import Seat
 
-PACT = "pact: refunds\ntools:\n  refund: {kind: compensable, undo: reverse_refund}\n"
-
-
-class Asker(RunGuard):
-    """Judges as the pact does, and asks about refunds."""
-
-    def judge(self, action: Action, now_ns: int) -> Verdict:
-        verdict = super().judge(action, now_ns)
-        if verdict.kind == "allow" and action.name == "refund":
-            return self.verdict(
-                kind="ask", guard="tools", rule="tools.refund.ask", reason="over 20 dollars"
-            )
-        return verdict
-
-
-def make_seat(text: str, source: str) -> Seat:
-    pact = load(PACT, "the test's pact")
-    return Seat(Asker(pact), pact)
-
-
-clients.make_seat = make_seat
+PACT = """
+pact: refunds
+tools:
+  refund: {kind: compensable, undo: reverse_refund, ask: args.cents > 2000}
+escalate:
+  - {when: args.cents > 2400, to: payments-oncall, within: 5m}
+"""
 
 
 def main(done: Path, orders: list[str]) -> None:
@@ -51,5 +32,5 @@ def main(done: Path, orders: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    checkrein.init(agent="refunder")
+    checkrein.init(agent="refunder", pact=os.environ.get("CHECKREIN_PACT", ""))
     main(Path(sys.argv[1]), sys.argv[2:])

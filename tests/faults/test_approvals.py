@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.asking_agent import PACT
 from tests.system import System, eventually, system
 
 AGENT = Path(__file__).parent / "asking_agent.py"
@@ -24,11 +25,15 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def start(up: System, done: Path, *orders: str, supervised: bool, **env: str) -> Any:
     command = [sys.executable, str(AGENT), str(done), *orders]
     environment = {**os.environ, **up.environment, "CHECKREIN_TOKEN": up.token, **env}
+    pact = done.with_name("pact.yaml")
+    pact.write_text(PACT)
+    environment["CHECKREIN_PACT"] = str(pact)
     environment["PYTHONPATH"] = os.pathsep.join(
         [os.environ.get("PYTHONPATH", ""), str(AGENT.parents[2])]
     )
     if supervised:
-        command = [sys.executable, "-m", "checkrein", "run", "--agent", "refunder", "--", *command]
+        run = [sys.executable, "-m", "checkrein", "run", "--agent", "refunder"]
+        command = [*run, "--pact", str(pact), "--", *command]
     return subprocess.Popen(command, env=environment, text=True)
 
 
@@ -67,8 +72,12 @@ def test_a_call_waits_until_it_is_approved_denied_or_changed(
         assert first["tool"] == "refund"
         assert first["rule"] == "tools.refund.ask"
         assert first["undo"] == {"kind": "compensable", "undo": "reverse_refund"}
-        status = next(run for run in up.json("ps") if run["run_id"] == first["run_id"])
-        assert status["status"] == "waiting_human"
+
+        def shown() -> bool:
+            runs = {run["run_id"]: run["status"] for run in up.json("ps")}
+            return runs[first["run_id"]] == "waiting_human"
+
+        eventually(shown, what="ps says that it waits")
         assert lines(done) == []
         assert up.run("approve", first["approval_id"], "--reason", "fine").returncode == 0
         second = waiting(up, "A2")
@@ -93,6 +102,9 @@ def test_a_call_waits_until_it_is_approved_denied_or_changed(
         for e in eventually(lambda: up.json("show", first["run_id"]))
         if e["type"].startswith("approval.")
     ]
+    (raised,) = [e for e in up.json("escalations") if e["run_id"] == first["run_id"]][-1:]
+    assert (raised["to"], raised["status"]) == ("payments-oncall", "open")
+    assert up.run("acknowledge", raised["escalation_id"], "--note", "seen").returncode == 0
     assert types[:2] == [("approval.requested", ""), ("approval.decided", "approved")]
 
 

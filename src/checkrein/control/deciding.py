@@ -14,6 +14,7 @@ from checkrein.control.types import Limits
 TEXT_MAX = 2_000
 BUDGET_RULES = "budgets."
 """How the rules begin whose question is for a budget to be raised."""
+UNPRICED = ".unpriced"
 _BUDGET = re.compile(r"[a-z][a-z0-9_.]{0,39}")
 
 
@@ -88,8 +89,11 @@ def objection(approval: Approval, request: Decide, now: int) -> str:
         return "it has expired: no answer was a no"
     if request.raised and not approval.rule.startswith(BUDGET_RULES):
         return f"the rule {approval.rule} asks for no budget"
-    if request.for_s and approval.rule.startswith(BUDGET_RULES):
+    budget = approval.rule.startswith(BUDGET_RULES) and request.decision == "approve"
+    if request.for_s and budget:
         return "a budget is raised by an amount, not for a while"
+    if budget and not request.raised and not approval.rule.endswith(UNPRICED):
+        return "a budget is used up: say by how much it is raised (--raise usd=2)"
     if request.edit and type(request.arguments) is not type(approval.arguments):
         return "the changed arguments are of another kind than those asked about (an object?)"
     return ""

@@ -5,7 +5,7 @@ its wall-clock budget stands still, a halt gets through at once and a pause hold
 Nobody polls: the link tells the answer. No answer in time is a no, whoever is away.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ GRACE_S = 10.0
 ARGUMENT_BYTES_MAX = 200 * 1024
 NOBODY = "nobody can be asked: there is no server"
 
+_GUARDS_NAMES = {"wall": "wall_s"}
 _DECISIONS = {"approved": "approved", "denied": "denied", "expired": "expired",
               "withdrawn": "withdrawn"}  # fmt: skip
 
@@ -48,6 +49,7 @@ class Run(Protocol):
     def enter(self, call_id: str, kind: str, name: str, wait: bool = True) -> None: ...
     def leave(self, call_id: str) -> None: ...
     def record(self, kind: type[events.Base], /, **fields: Any) -> None: ...
+    def decided(self, action: Action, verdict: Verdict) -> None: ...
     def raises(self, duty: tuple[str, str, str]) -> bool: ...
 
 
@@ -60,6 +62,7 @@ class Question:
         self.claim = f"{run.world.nonce()}{run.world.nonce()}"
         self.digest = ""
         self.approval_id = ""
+        self.why = name
         self.answer: Asked | None = None
         self.began_ns = run.world.monotonic_ns()
         self._call = (call_id, kind, name)
@@ -127,6 +130,7 @@ class Question:
         if self._call[0]:
             run.leave(self._call[0])
         run.hold.asking(1)
+        run.record(events.Status, status="waiting_human", reason=self.why)
         run.client.changed(run)
         run.client.ask(self)
         return self
@@ -139,6 +143,8 @@ class Question:
     ) -> None:
         self.run.client.unask(self)
         self.run.hold.asking(-1)
+        if not self.run.hold.waits_for_human and not self.run.hold.taut:
+            self.run.record(events.Status, status="running", reason="answered")
         self.run.client.changed(self.run)
 
 
@@ -150,14 +156,15 @@ class Asking(Question):
         super().__init__(run, pact.approval_s, action.call_id, action.kind, action.name)
         self._action, self._verdict, self._words = action, verdict, words
         self._recorded = False
-        self._pact = (verdict.pact or pact.pact, verdict.pact_version or pact.version)
+        self.rule = verdict.rule or verdict.guard
+        self.pact = (verdict.pact or pact.pact, verdict.pact_version or pact.version)
         self.digest = self.digest_with(action.arguments)
 
     def digest_with(self, arguments: Any) -> str:
         """Of the action, had it these arguments."""
         action = self._action
         return digest_of(
-            self.run.info.agent, action.kind, action.name, values.plain(arguments), *self._pact
+            self.run.info.agent, action.kind, action.name, values.plain(arguments), *self.pact
         )
 
     def objection(self) -> str:
@@ -176,9 +183,9 @@ class Asking(Question):
             claim=self.claim, run_id=run.run_id, task_id=run.task_id, agent=run.info.agent,
             kind=action.kind, tool=action.name, digest=self.digest,
             arguments=None if left else values.plain(action.arguments), call_id=action.call_id,
-            step=run.step, rule=verdict.rule or verdict.guard, reason=verdict.reason,
+            step=run.step, rule=self.rule, reason=verdict.reason,
             words=self._words, inputs={} if left else values.plain(verdict.inputs),
-            pact=self._pact[0], pact_version=self._pact[1],
+            pact=self.pact[0], pact_version=self.pact[1],
             undo={"kind": kind or "", "undo": rule.undo if rule is not None else ""},
             life_s=run.seat.pact.approval_s, left=left,
         )  # fmt: skip
@@ -190,7 +197,7 @@ class Asking(Question):
             self.run.record(
                 events.ApprovalRequested, approval_id=answer.approval_id, call_id=action.call_id,
                 tool=action.name, arguments=values.plain(action.arguments),
-                action_hash=self.digest, rule=verdict.rule or verdict.guard,
+                action_hash=self.digest, rule=self.rule,
                 reason=values.clean_text(verdict.reason, 4_000),
                 expires_at=self.run.world.now_ns() + round(answer.left_s * 1e9),
             )  # fmt: skip
@@ -349,16 +356,33 @@ def ask(
     return question if refusal is None else refusal
 
 
-def approve(run: Run, action: Action, verdict: Verdict) -> Questions[Verdict | None]:
-    """`ask` for what has no arguments that could be changed: a model call, a step. Returns the
-    refusal, if it is one; a budget that was raised is raised by then."""
+def approve(
+    run: Run, action: Action, verdict: Verdict, again: Callable[[Action, int], Verdict]
+) -> Questions[Verdict | None]:
+    """`ask` for what has no arguments that could be changed: a model call, a step. Judges it once
+    more (`again`) when it is a yes; returns the refusal, if it is one."""
     answer = yield from ask(run, action, verdict)
     if isinstance(answer, Verdict):
+        run.decided(action, answer)
         return answer
-    for name, amount in (answer.answer.raised if answer.answer is not None else {}).items():
-        run.seat.raised(name, amount)
-    granted = run.seat.granted(action, action.arguments, run.world.monotonic_ns())
-    return granted if granted is not None and granted.kind in ("deny", "ask") else None
+    if answer.answer is not None:
+        raise_budgets(run, answer.answer.raised)
+    granted = again(action, run.world.monotonic_ns())
+    if granted.kind == "deny":
+        run.decided(action, granted)
+        return granted
+    return None
+
+
+def raise_budgets(run: Run, raised: dict[str, float]) -> None:
+    """Somebody has raised budgets of the run: its guard counts by it, and it is recorded."""
+    if not raised:
+        return
+    for name, amount in raised.items():
+        run.seat.raised(_GUARDS_NAMES.get(name, name), amount)
+    run.record(
+        events.Status, status="running", reason="a budget was raised", detail={"raised": raised}
+    )
 
 
 def _replaced(verdict: Verdict, reason: str) -> Verdict:

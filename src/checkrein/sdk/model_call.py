@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from checkrein.events import types as events
+from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
@@ -162,11 +163,17 @@ class ModelCall:
         digest = values.hash_of(raw)
         try:
             yield from run.model_step(digest, self.call_id)
+            run.ear.listen(messages)
+            for name in ("system", "instructions"):
+                if isinstance(parameters.get(name), str):
+                    run.ear.listen({"role": "system", "content": parameters[name]})
             action = Action(
-                kind="model", name=self.model, call_id=self.call_id, known_tools=tuple(tools)
-            )
+                kind="model", name=self.model, call_id=self.call_id, known_tools=tuple(tools),
+                provider=self.provider, input_chars=len(raw),
+                tokens_max=estimates.tokens_max(parameters),
+            )  # fmt: skip
             verdict = run.seat.judge(action, run.world.monotonic_ns())
-            if verdict.kind != "allow" or verdict.duties:
+            if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
                 yield from self._settle(run, action, verdict)
         except BaseException:
             run.leave(self.call_id)
@@ -182,11 +189,10 @@ class ModelCall:
         run.tally.model_began(self.model)
 
     def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
-        if verdict.kind != "allow":
-            run.decided(action, verdict)
+        run.decided(action, verdict)
         refusal = yield from escalate(run, action, verdict)
         if refusal is None and verdict.kind == "ask":
-            refusal = yield from approve(run, action, verdict)
+            refusal = yield from approve(run, action, verdict, run.seat.granted)
         elif refusal is None and verdict.kind == "deny":
             refusal = verdict
         if refusal is not None:
@@ -223,7 +229,7 @@ class ModelCall:
             )  # fmt: skip
             if reasoning:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
-            run.seat.model_returned(usage[0], usage[1], usd, now_ns, model)
+            run.seat.model_returned(usage[0], usage[1], usd, now_ns, model, self.call_id)
             run.leave(self.call_id)
             run.tally.model_ended(usage[0], usage[1], usd, error)
         except Exception as fault:

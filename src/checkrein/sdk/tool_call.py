@@ -18,7 +18,15 @@ from checkrein.events.types import (
 )
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
-from checkrein.sdk.asking import Asking, Questions, ask, drive, drive_async, escalate
+from checkrein.sdk.asking import (
+    Asking,
+    Questions,
+    ask,
+    drive,
+    drive_async,
+    escalate,
+    raise_budgets,
+)
 from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
@@ -26,6 +34,13 @@ from checkrein.sdk.hold import Held
 from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
+
+ESCALATIONS = "escalate["
+"""How the rules begin that ask for no approval, but for somebody to take note."""
+CHANGED = Verdict(
+    kind="deny", guard="approvals", rule="approvals.digest", advice="ESCALATE",
+    reason="the arguments were changed after they were shown for approval",
+)  # fmt: skip
 
 _OPEN: ContextVar["ToolCall | None"] = ContextVar("checkrein_open_tool", default=None)
 
@@ -200,7 +215,7 @@ class ToolCall:
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
         verdict = run.seat.judge(action, now_ns)
-        if verdict.kind != "allow" or verdict.duties:
+        if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
             self._words = why
             pending = self._settle(run, action, verdict)
             if wait:
@@ -236,29 +251,22 @@ class ToolCall:
         run.tally.acted(self.name)
 
     def _heed(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
-        if verdict.kind != "allow":
-            run.decided(action, verdict)
+        run.decided(action, verdict)
         refusal = yield from escalate(run, action, verdict)
         if refusal is not None:
-            run.decided(action, refusal)
-            self._refuse(run, refusal)
-        match verdict.kind:
-            case "allow":
-                pass
-            case "steer":
-                self.guidance = verdict.guidance or verdict.reason
-                run.advise(self.guidance)
-            case "modify":
-                self.arguments = verdict.arguments
-                self.changed = True
-            case "ask":
-                answer = yield from ask(run, action, verdict, self._words)
-                if isinstance(answer, Verdict):
-                    self._refuse(run, answer)
-                else:
-                    self._approved(run, action, answer)
-            case "deny":
-                self._refuse(run, verdict)
+            self._refuse(run, action, refusal)
+        if verdict.kind == "deny":
+            self._refuse(run, None, verdict)
+        elif verdict.kind != "ask":
+            self._take(run, verdict)
+        elif verdict.rule.startswith(ESCALATIONS):  # somebody has taken note by now
+            self._go_on(run, action, self.arguments)
+        else:
+            answer = yield from ask(run, action, verdict, self._words)
+            if isinstance(answer, Verdict):
+                self._refuse(run, action, answer)
+            else:
+                self._approved(run, action, answer)
 
     def _approved(self, run: Run, action: Action, question: Asking) -> None:
         """Goes on with exactly what was approved. Raises Denied."""
@@ -266,35 +274,38 @@ class ToolCall:
         if answer is None:
             raise ValueError("an approval without an answer")
         if question.digest_with(self.arguments) != question.digest:
-            self._refuse(
-                run, refusal_of("the arguments were changed after they were shown for approval")
-            )
-        for name, amount in answer.raised.items():
-            run.seat.raised(name, amount)
-        now_ns = run.world.monotonic_ns()
-        verdict: Verdict | None = None
+            self._refuse(run, action, CHANGED)
+        raise_budgets(run, answer.raised)
         if answer.edited:
             self.arguments, self.changed = answer.arguments, True
-            self._action = action = replace(action, arguments=values.plain(answer.arguments))
-            verdict = run.seat.judge(action, now_ns)  # what is forbidden, nobody can edit in
-            run.decided(action, _edited(answer.arguments, answer.by, verdict))
-        if verdict is None or verdict.kind == "ask":
-            verdict = run.seat.granted(action, self.arguments, now_ns)
-        if verdict is None:
-            return
-        match verdict.kind:
-            case "deny" | "ask":
-                self._refuse(run, verdict)
-            case "modify":
-                self.arguments = verdict.arguments
-                self.changed = True
-            case "steer":
-                self.guidance = verdict.guidance or verdict.reason
-                run.advise(self.guidance)
-            case "allow":
-                pass
+            run.decided(action, _edited(answer.arguments, answer.by, question))
+        self._go_on(run, action, self.arguments)
 
-    def _refuse(self, run: Run, verdict: Verdict) -> NoReturn:
+    def _go_on(self, run: Run, action: Action, arguments: Any) -> None:
+        """Somebody has said yes to these arguments: what is forbidden stays forbidden."""
+        self._action = action = replace(action, arguments=values.plain(arguments))
+        verdict = run.seat.granted(action, run.world.monotonic_ns())
+        if verdict.kind == "deny":
+            self._refuse(run, action, verdict)
+        if verdict.kind != "allow":
+            run.decided(action, verdict)
+        self._take(run, verdict)
+
+    def _take(self, run: Run, verdict: Verdict) -> None:
+        if verdict.kind == "modify":
+            self.arguments = verdict.arguments
+            self.changed = True
+        guidance = verdict.guidance
+        if verdict.kind == "steer":
+            guidance = guidance or verdict.reason
+        if guidance and verdict.kind in ("steer", "modify"):
+            self.guidance = guidance
+            run.advise(guidance)
+
+    def _refuse(self, run: Run, undecided: Action | None, verdict: Verdict) -> NoReturn:
+        """Tells of the refusal, and records it as the decision on an action that has none yet."""
+        if undecided is not None:
+            run.decided(undecided, verdict)
         error = denial(verdict, self.name)
         run.record(
             ToolReturned, call_id=self.call_id, tool=self.name, status="denied", error=str(error)
@@ -342,18 +353,11 @@ class ToolCall:
             quiet.fault("tool call", fault)
 
 
-def refusal_of(reason: str) -> Verdict:
+def _edited(arguments: Any, by: str, question: Asking) -> Verdict:
+    """What is recorded of arguments that whoever approved has changed."""
+    pact, version = question.pact
     return Verdict(
-        kind="deny", guard="approvals", rule="approvals.digest", reason=reason, advice="ESCALATE"
-    )
-
-
-def _edited(arguments: Any, by: str, verdict: Verdict) -> Verdict:
-    """What is recorded of changed arguments: a `modify`, or the refusal they met."""
-    if verdict.kind == "deny":
-        return verdict
-    return Verdict(
-        kind="modify", guard="approvals", rule=verdict.rule, arguments=arguments,
-        reason=f"approved with other arguments by {by or 'somebody'}",
-        pact=verdict.pact, pact_version=verdict.pact_version,
+        kind="modify", guard="approvals", rule=question.rule, arguments=arguments,
+        reason=f"approved with other arguments by {by or 'somebody'}", pact=pact,
+        pact_version=version,
     )  # fmt: skip
