@@ -63,6 +63,7 @@ class Holder:
 
 @pytest.fixture
 async def holder(stand: Stand) -> AsyncIterator[Holder]:
+    await stand.control.without_gates()
     stop, ready = asyncio.Event(), asyncio.Event()
     context = RoleContext(
         world=REAL, role="control", data=stand.data, bus=stand.events_server.connect(),
@@ -273,6 +274,7 @@ async def test_escalations_over_http_and_in_the_terminal(
 
 
 async def test_without_control_the_answer_says_so(stand: Stand) -> None:
+    await stand.control.without_gates()
     async with stand.client() as client:
 
         async def away() -> bool:
