@@ -13,6 +13,9 @@ Control bus
     rcpt.<session>                  plain             holder -> control: `Progress`, one or a list
     reg.<session>                   request           holder -> control: `Registration`
     beat.<session>                  plain, request    holder -> control each second: `Beat`
+    lease.<session>                 request           holder -> control: `leases.LeaseRequest`
+    recall.<session>                plain             control -> holder: `leases.Recall`
+    ctl.ledger                      request           api -> control: `leases.LedgerRequest`
     ctl.command                     request           api, watch -> control: `CommandRequest`
     ctl.runs  ctl.commands          request           api -> control: what it knows
     live.changed                    plain             control -> api: a run or a command changed
@@ -23,6 +26,7 @@ Control bus
     bucket `control`                generation, clock what rises over restarts of control
     bucket `sessions`               <session>         who a session is: `SessionRecord`
     bucket `incidents`              <incident>        open and recent incidents
+    bucket `ledger`                 <account>         shared budgets: what is leased and spent
     bucket `pacts`                  <agent>           the pact in force, with its version
     bucket `agents`, `tokens`                         identities
 """
@@ -116,6 +120,14 @@ def beat(session: str) -> str:
     return f"beat.{session}"
 
 
+def lease(session: str) -> str:
+    return f"lease.{session}"
+
+
+def recall(session: str) -> str:
+    return f"recall.{session}"
+
+
 def desired_key(session: str, run_id: str) -> str:
     return f"{session}.{run_id}"
 
@@ -128,6 +140,7 @@ def inbox(session: str) -> str:
 CONTROL_COMMAND = "ctl.command"
 CONTROL_RUNS = "ctl.runs"
 CONTROL_COMMANDS = "ctl.commands"
+CONTROL_LEDGER = "ctl.ledger"
 LIVE_CHANGED = "live.changed"
 
 BUCKET_DESIRED = "desired"
@@ -140,6 +153,7 @@ BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
+BUCKET_LEDGER = "ledger"
 BUCKETS = (
     BUCKET_DESIRED,
     BUCKET_RUNS,
@@ -151,4 +165,5 @@ BUCKETS = (
     BUCKET_TOKENS,
     BUCKET_WATCH,
     BUCKET_SESSIONS,
+    BUCKET_LEDGER,
 )

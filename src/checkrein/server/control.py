@@ -49,6 +49,7 @@ from checkrein.control.types import (
 )
 from checkrein.server.context import RoleContext
 from checkrein.server.control_writing import Auditor, Notifier, Saver, Teller
+from checkrein.server.ledger import LedgerDesk
 from checkrein.server.sessions import Sessions
 
 _log = logging.getLogger(__name__)
@@ -64,9 +65,12 @@ async def run(context: RoleContext) -> None:
     written there: without it, old orders could win over new ones."""
     signer = load_signer(context.data / "keys", context.world)
     edge = await Edge.open(context, signer)
+    ledger = await LedgerDesk.open(
+        context.control_bus, edge.sessions, context.world, edge.auditor.add
+    )
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in edge.works()]
-        subscriptions = await edge.listen()
+        tasks = [group.create_task(work) for work in (*edge.works(), *ledger.works())]
+        subscriptions = [*await edge.listen(), *await ledger.listen()]
         context.ready()
         await context.stop.wait()
         for subscription in subscriptions:
@@ -87,7 +91,7 @@ class Edge:
         sessions: Sessions,
     ) -> None:
         self._context = context
-        self._sessions = sessions
+        self.sessions = sessions
         self._bus = context.control_bus
         self._world = context.world
         self.control = control
@@ -102,7 +106,7 @@ class Edge:
             ),
         }
         self._teller = Teller(context.bus, self._world)
-        self._auditor = Auditor(self._bus, self._world)
+        self.auditor = Auditor(self._bus, self._world)
         self._notifier = Notifier(self._bus, self._world)
 
     @classmethod
@@ -151,8 +155,8 @@ class Edge:
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """Everything that goes on beside the handlers."""
-        works = [self._tick(), self._reserve(), self._teller.work(), self._auditor.work()]
-        works += [self._notifier.work(), self._sessions.follow()]
+        works = [self._tick(), self._reserve(), self._teller.work(), self.auditor.work()]
+        works += [self._notifier.work(), self.sessions.follow()]
         for saver in self._savers.values():
             works += saver.works()
         return works
@@ -162,7 +166,7 @@ class Edge:
         writers: list[Saver | Teller | Auditor] = [
             *self._savers.values(),
             self._teller,
-            self._auditor,
+            self.auditor,
         ]
         deadline = self._world.monotonic_ns() + round(DRAIN_S * 1e9)
         await self.feed(Tick())
@@ -200,7 +204,7 @@ class Edge:
             case Tell():
                 self._teller.add(action.event)
             case Audit():
-                self._auditor.add(action)
+                self.auditor.add(action)
             case Changed():
                 self._notifier.add(action)
             case Send() | Reply():
@@ -284,9 +288,9 @@ class Edge:
             answer = encode(Registered(error=str(error)))
             await self._publish(self._bus.respond(message, answer))
             return
-        known = self._sessions.known.get(session)
+        known = self.sessions.known.get(session)
         if known is None or any(objection_to_run(known, run) for run in registration.runs):
-            await self._sessions.look(session)  # it may be newer than what has come by
+            await self.sessions.look(session)  # it may be newer than what has come by
         await self.feed(Registering(session, registration, message))
 
     async def _on_beat(self, message: Message) -> None:
