@@ -12,7 +12,7 @@ import msgspec
 
 from checkrein.bus.messages import SessionRecord
 from checkrein.bus.subjects import token
-from checkrein.policy.ledger import NOTHING, Account, Amounts, Ceiling, Claim, Grant, window_of
+from checkrein.policy.accounts import NOTHING, Account, Amounts, Ceiling, Claim, Grant, window_of
 
 CLOCKS_APART_NS = 300_000_000_000
 """How far a holder's clock may be from control's before its hours and days are not taken."""

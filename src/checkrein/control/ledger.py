@@ -19,7 +19,7 @@ from collections.abc import Iterable
 import msgspec
 
 from checkrein.bus.leases import AccountState, LedgerRequest, account_key
-from checkrein.policy.ledger import Account, Amounts, Ceiling, Claim, Grant
+from checkrein.policy.accounts import Account, Amounts, Ceiling, Claim, Grant
 
 LAPSE_NS = 60_000_000_000
 TOMB_NS = 900_000_000_000

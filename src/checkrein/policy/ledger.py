@@ -1,4 +1,4 @@
-"""Budgets that several runs share: accounts, and a process's purse of what was leased to it.
+"""A process's purse: what was leased to it of budgets that several runs share.
 
 There is one ledger (`control.ledger`). A process leases portions of an account from it, spends
 from its purse without asking, and reports. Everything that the two tell each other is cumulative
@@ -18,148 +18,23 @@ Nothing here does I/O or reads a clock.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
-from math import ceil
 from threading import Lock
-from typing import Literal, NamedTuple
 
-import msgspec
+from checkrein.policy.accounts import (
+    NOTHING,
+    UNKNOWN,
+    Actual,
+    Amounts,
+    Bound,
+    Claim,
+    Grant,
+    Short,
+)
 
-from checkrein.policy.types import Budgets, Place, Shared
-
-Scope = Literal["task", "agent", "room", "hour"]
-MEASURES = ("tool_calls", "tokens", "usd")
-NANO = 1_000_000_000
 LINES_MAX = 4_096
 AHEAD_MAX = 64
 IDLE_NS = 15_000_000_000
 CLOSE_NS = 60_000_000_000
-
-
-class Amounts(NamedTuple):
-    """Money in billionths of a dollar: whole numbers, so that sums are exact."""
-
-    tool_calls: int = 0
-    tokens: int = 0
-    nano_usd: int = 0
-
-
-NOTHING = Amounts()
-Ceiling = tuple[int | None, int | None, int | None]
-"""The most of each measure; None: unbounded."""
-
-
-class Account(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """`window`: the UTC day (`2026-11-21`) or hour (`2026-11-21T06`); of a task "". `name`: of the
-    task, the agent or the room."""
-
-    scope: Scope
-    environment: str
-    name: str
-    window: str
-
-    def __str__(self) -> str:
-        where = f" in {self.environment}" if self.environment else ""
-        return f"the {self.scope} budget of {self.name or 'no room'}{where} {self.window}".rstrip()
-
-
-class Bound(msgspec.Struct, frozen=True, gc=False):
-    """What one pact says of one account."""
-
-    account: Account
-    ceiling: Ceiling
-
-
-class Claim(msgspec.Struct, frozen=True, array_like=True):
-    """purse -> ledger, of one line. All amounts are since the line was opened. `need`: `granted`
-    must become this much for a call that waits; `want`: what would be comfortable."""
-
-    line: str
-    account: Account
-    ceiling: Ceiling
-    granted: Amounts = NOTHING
-    used: Amounts = NOTHING
-    returned: Amounts = NOTHING
-    need: Amounts = NOTHING
-    want: Amounts = NOTHING
-    close: bool = False
-
-
-class Grant(msgspec.Struct, frozen=True, array_like=True):
-    """ledger -> purse, of one line. `spent`: what all lines of the account are known to have used;
-    `charged`: that and what is leased beside it; `raised`: what people have added to the limit.
-    `short`: somebody waits for what others hold: give back what is not needed. `refused`: why the
-    ledger does not keep this line at all."""
-
-    line: str
-    granted: Amounts = NOTHING
-    spent: Amounts = NOTHING
-    charged: Amounts = NOTHING
-    raised: Amounts = NOTHING
-    short: bool = False
-    closed: bool = False
-    refused: str = ""
-
-
-class Short(msgspec.Struct, frozen=True):
-    """A purse does not hold what a call needs. `over`: all that the account has is spent, so
-    nobody's giving back will help; else it may be leased elsewhere. `said`: what the ledger said
-    last of it; None: nothing yet."""
-
-    account: Account
-    measure: int
-    need: int
-    limit: int
-    over: bool
-    said: Grant | None
-
-    @property
-    def name(self) -> str:
-        """As the pact calls it."""
-        return f"{self.account.scope}.{MEASURES[self.measure]}"
-
-
-def nano(usd: float) -> int:
-    """Rounded up: no cost is nothing."""
-    return ceil(usd * NANO)
-
-
-def ceiling_of(shared: Shared) -> Ceiling:
-    return (shared.tool_calls, shared.tokens, None if shared.usd is None else nano(shared.usd))
-
-
-def shares(budgets: Budgets) -> bool:
-    """Whether a pact has any budget that several runs share."""
-    return any(
-        shared != _UNBOUNDED for shared in (budgets.task, budgets.agent, budgets.room, budgets.hour)
-    )
-
-
-def bounds_of(budgets: Budgets, place: Place, now_ns: int) -> tuple[Bound, ...]:
-    """The accounts that a run spends from at this time. A run without a room has no room's budget:
-    those who name none are not a room."""
-    found: tuple[tuple[Scope, str, Shared], ...] = (
-        ("hour", place.agent, budgets.hour),
-        ("task", place.task_id, budgets.task),
-        ("agent", place.agent, budgets.agent),
-        ("room", place.room, budgets.room),
-    )
-    return tuple(
-        Bound(Account(scope, place.environment, name, window_of(scope, now_ns)), ceiling_of(shared))
-        for scope, name, shared in found
-        if shared != _UNBOUNDED and name
-    )
-
-
-def window_of(scope: Scope, now_ns: int) -> str:
-    """Windows of one scope sort as their times do."""
-    if scope == "task":
-        return ""
-    now = datetime.fromtimestamp(now_ns // NANO, UTC)
-    return now.strftime("%Y-%m-%dT%H" if scope == "hour" else "%Y-%m-%d")
-
-
-_UNBOUNDED = Shared()
 
 
 class _Line:
@@ -242,49 +117,45 @@ class Purse:
         self._lock = Lock()
 
     def reserve(
-        self,
-        call_id: str,
-        bounds: Sequence[Bound],
-        most: Amounts,
-        least: Amounts,
-        now_ns: int,
+        self, call_id: str, bounds: Sequence[Bound], amounts: Amounts, now_ns: int,
         alone: bool = False,
-    ) -> Short | None:
-        """Reserves `most` of every bounded measure, or what there is of it if that is at least
-        `least`. None: it is reserved. Else nothing is, and the ledger is to be asked. `alone`:
-        nobody can be asked; the limits are taken to be this process's own.
-
-        A second call of the same id replaces the first one's reservation.
-        """
+    ) -> Short | None:  # fmt: skip
+        """Reserves `amounts` in every account that bounds them. None: it is reserved. Else nothing
+        is, and the ledger is to be asked. `alone`: nobody can be asked; the limits are taken to be
+        this process's own. A second call of the same id replaces its first reservation."""
         with self._lock:
             self._drop(call_id, NOTHING)
             lines: list[_Line] = []
-            take = list(most)
             lacking: Short | None = None
             for bound in bounds:
                 line = self._line(bound)
                 line.touched_ns = now_ns
                 lines.append(line)
-                short = self._fits(line, most, least, take, alone)
+                short = self._fits(line, amounts, alone)
                 lacking = lacking or short
             if lacking is not None:
                 self.wants_asking = True
                 return lacking
             for line in lines:
                 for measure in range(3):
-                    line.reserved[measure] += take[measure]
+                    line.reserved[measure] += amounts[measure]
                     line.need[measure] = 0
                     self._look_ahead(line, measure)
-            self._reserved[call_id] = (tuple(lines), Amounts(*take))
+            self._reserved[call_id] = (tuple(lines), amounts)
             return None
 
-    def settle(self, call_id: str, actual: Amounts | None) -> None:
-        """A call is back. `actual` None: nobody knows what it cost, so all that was reserved for
+    def settle(self, call_id: str, actual: Actual) -> None:
+        """A call is back. What nobody knows of what it cost (None) is all that was reserved for
         it. Unknown calls and second settlements change nothing."""
         with self._lock:
             self._drop(call_id, actual)
 
-    def claims(self, now_ns: int, every: bool = False) -> tuple[int, list[Claim]]:
+    @property
+    def asked(self) -> int:
+        """The number of the last asking."""
+        return self._asked
+
+    def claims(self, every: bool = False) -> tuple[int, list[Claim]]:
         """(number of this asking, what to tell the ledger): of lines that have something to ask or
         give back, or of `every` one, which also renews them."""
         with self._lock:
@@ -359,7 +230,7 @@ class Purse:
         """The process ends. What calls under way had reserved is taken to be spent."""
         with self._lock:
             for call_id in list(self._reserved):
-                self._drop(call_id, None)
+                self._drop(call_id, UNKNOWN)
             for bound, line in list(self._lines.items()):
                 self._close(bound, line)
 
@@ -377,26 +248,21 @@ class Purse:
             line = self._lines[bound] = _Line(f"{self.id}.{self._opened}", bound)
         return line
 
-    def _fits(
-        self, line: _Line, most: Amounts, least: Amounts, take: list[int], alone: bool
-    ) -> Short | None:
-        """Whether one account's line covers `least`; lowers `take` to what it covers."""
-        for measure in range(3):
+    def _fits(self, line: _Line, amounts: Amounts, alone: bool) -> Short | None:
+        """Whether one account's line covers them."""
+        for measure, amount in enumerate(amounts):
             limit = line.ceiling[measure]
-            if limit is None or not most[measure]:
+            if limit is None or not amount:
                 continue
-            if line.portion[measure] < most[measure]:
-                line.portion[measure] = most[measure]
+            if line.portion[measure] < amount:
+                line.portion[measure] = amount
             free = line.free(measure)
             if alone:
-                own = limit - line.used[measure] - line.reserved[measure]
-                free = max(free, own)
-            elif free < most[measure]:
+                free = max(free, limit - line.used[measure] - line.reserved[measure])
+            if free < amount:
                 line.hungry = True
-            if free < least[measure]:
-                line.need[measure] = max(line.need[measure], least[measure])
-                return _short(line, measure, least[measure], limit)
-            take[measure] = min(take[measure], free)
+                line.need[measure] = max(line.need[measure], amount)
+                return _short(line, measure, amount, limit)
         return None
 
     def _look_ahead(self, line: _Line, measure: int) -> None:
@@ -409,15 +275,16 @@ class Purse:
                 line.hungry = True
                 self.wants_asking = True
 
-    def _drop(self, call_id: str, actual: Amounts | None) -> None:
+    def _drop(self, call_id: str, actual: Actual) -> None:
         found = self._reserved.pop(call_id, None)
         if found is None:
             return
         lines, taken = found
         for line in lines:
             for measure in range(3):
+                cost = actual[measure]
                 line.reserved[measure] -= taken[measure]
-                line.used[measure] += (taken if actual is None else actual)[measure]
+                line.used[measure] += taken[measure] if cost is None else cost
             said = line.said
             if said is not None and said.short:  # others wait: the rest goes back at once
                 line.give_back()

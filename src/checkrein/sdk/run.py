@@ -8,11 +8,14 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from checkrein.events import types as events
-from checkrein.policy.types import Action, Verdict
+from checkrein.policy.types import Action, Place, Verdict
 from checkrein.sdk import quiet, values
+from checkrein.sdk.allowance import Allowance
+from checkrein.sdk.config import Config
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hold import Held, Hold
+from checkrein.sdk.purse import Purses
 from checkrein.sdk.rein import Answer, Ordered
 from checkrein.sdk.step import Step, Steps, Tally
 from checkrein.sdk.types import Recording, RunInfo
@@ -31,6 +34,8 @@ class Host(Protocol):
 
     world: World
     recorder: Recording
+    config: Config
+    purses: Purses
 
     @property
     def connected(self) -> bool:
@@ -78,6 +83,17 @@ class Run:
         self.ended_reason = ""
         self.escalated = False
         self.tally = Tally(self.goal)
+        self.allowance = Allowance(
+            client.purses,
+            Place(
+                agent=info.agent, room=info.room, environment=client.config.environment,
+                run_id=info.run_id, task_id=info.task_id, task_type=info.task_type,
+            ),
+            lambda provider, model, inputs, outputs: client.price(
+                provider, model, (inputs, outputs, 0, 0)
+            ),
+            client.world,
+        )  # fmt: skip
         self.in_flight: dict[str, tuple[str, str, int]] = {}
         self.started_at = client.world.now_ns()
         self.started_ns = self.last_ns = client.world.monotonic_ns()

@@ -30,7 +30,7 @@ from checkrein.bus.messages import MessageError, decode, encode
 from checkrein.bus.types import Bucket, Bus, BusError, Message, Subscription, WrongRevision
 from checkrein.control.ledger import Kept, Ledger
 from checkrein.control.types import Audit
-from checkrein.policy.ledger import Claim, Grant
+from checkrein.policy.accounts import Claim, Grant
 from checkrein.server.sessions import Sessions
 from checkrein.world import World
 

@@ -1,6 +1,6 @@
 """The seam between a process and whoever commands it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from checkrein.sdk.config import Config
@@ -23,6 +23,9 @@ class Process(Protocol):
 
     def lives_in(self, room: str, environment: str) -> None:
         """What a supervisor says of this process."""
+
+    def recalled(self, lines: Sequence[str]) -> None:
+        """Somebody waits for what these lines of shared budgets hold."""
 
 
 class Link(Protocol):
@@ -51,6 +54,11 @@ class Link(Protocol):
     def settled(self, run: Run) -> None:
         """The run is held, and its last call in flight has come back."""
 
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        """Asks the ledger (`bus.leases.LeaseRequest`). `answered` gets its answer, or nothing when
+        none came; from the link's thread, and not at all if the link ends meanwhile. False: nobody
+        can be asked."""
+
     def close(self, seconds: float) -> None:
         """Says what is left to say, for at most `seconds`."""
 
@@ -69,4 +77,7 @@ class NoLink:
     def ended(self, run: Run) -> None: ...
     def changed(self, run: Run) -> None: ...
     def settled(self, run: Run) -> None: ...
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        return False
+
     def close(self, seconds: float) -> None: ...
