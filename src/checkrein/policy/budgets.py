@@ -1,9 +1,11 @@
 """Budgets of a run: what has been spent, what is reserved for calls under way, and what the pact
 says about it."""
 
+from typing import Any
+
 import msgspec
 
-from checkrein.policy.types import Budgets, Pact
+from checkrein.policy.types import Budgets, Pact, Shared
 from checkrein.policy.units import duration_text
 
 
@@ -141,3 +143,23 @@ def warning_marks(pact: Pact) -> tuple[float, float, float, float, float]:
 
 def _or_endless(limit: float | None) -> float:
     return float("inf") if limit is None else limit
+
+
+def narrowest(one: Budgets, other: Budgets) -> Budgets:
+    """Of each limit the lower one."""
+    fields: dict[str, Any] = {
+        name: _lower(getattr(one, name), getattr(other, name))
+        for name in ("steps", "tool_calls", "tokens", "usd", "wall_s", "alert")
+    }
+    for name in ("task", "agent", "room", "hour"):
+        first, second = getattr(one, name), getattr(other, name)
+        fields[name] = Shared(**{
+            field: _lower(getattr(first, field), getattr(second, field))
+            for field in Shared.__struct_fields__
+        })  # fmt: skip
+    stops = "stop" in (one.exhausted, other.exhausted)
+    return Budgets(**fields, exhausted="stop" if stops else "pause")
+
+
+def _lower(one: Any, other: Any) -> Any:
+    return other if one is None else one if other is None else min(one, other)

@@ -17,6 +17,7 @@ from checkrein.events import types as events
 from checkrein.policy import prices
 from checkrein.policy.guard import RunGuard
 from checkrein.policy.pact import default_pact, load
+from checkrein.policy.pair import PairGuard
 from checkrein.policy.types import Pact
 from checkrein.sdk import config as configs
 from checkrein.sdk import declared, quiet
@@ -298,7 +299,7 @@ def make_seat(text: str, source: str) -> Seat:
     """The guard of a pact, fresh for one run; of the default pact when the text is empty."""
     try:
         pact = load(text, source) if text.strip() else default_pact()
-        return Seat(RunGuard(pact), pact)
+        return Seat(PairGuard(RunGuard(pact, resolve=os.path.realpath)), pact)
     except Exception as error:
         quiet.fault(f"pact {source}", error)
         return Seat(Failed(f"reading {source}", error), Pact())

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from checkrein.events import types as events
+from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
@@ -142,11 +143,17 @@ class ModelCall:
         digest = values.hash_of(raw)
         try:
             run.model_step(digest)
+            run.ear.listen(messages)
+            for name in ("system", "instructions"):
+                if isinstance(parameters.get(name), str):
+                    run.ear.listen({"role": "system", "content": parameters[name]})
             action = Action(
-                kind="model", name=self.model, call_id=self.call_id, known_tools=tuple(tools)
-            )
+                kind="model", name=self.model, call_id=self.call_id, known_tools=tuple(tools),
+                provider=self.provider, input_chars=len(raw),
+                tokens_max=estimates.tokens_max(parameters),
+            )  # fmt: skip
             verdict = run.seat.judge(action, run.world.monotonic_ns())
-            if verdict.kind != "allow":
+            if verdict.kind != "allow" or verdict.beside is not None:
                 self._settle(run, action, verdict)
         except Denied:
             run.leave(self.call_id)
@@ -165,7 +172,7 @@ class ModelCall:
         run.decided(action, verdict)
         if verdict.kind == "steer":
             run.advise(verdict.guidance or verdict.reason)
-        elif verdict.kind != "modify":
+        elif verdict.kind not in ("allow", "modify"):
             run.refused(verdict)
             raise denial(verdict, self.model or "model call")
 
@@ -197,7 +204,7 @@ class ModelCall:
             )  # fmt: skip
             if reasoning:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
-            run.seat.model_returned(usage[0], usage[1], usd, now_ns, model)
+            run.seat.model_returned(usage[0], usage[1], usd, now_ns, model, self.call_id)
             run.leave(self.call_id)
             run.tally.model_ended(usage[0], usage[1], usd, error)
         except Exception as fault:

@@ -14,6 +14,7 @@ from checkrein.sdk.allowance import Allowance
 from checkrein.sdk.config import Config
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
+from checkrein.sdk.hearing import Ear
 from checkrein.sdk.hold import Held, Hold
 from checkrein.sdk.purse import Purses
 from checkrein.sdk.rein import Answer, Ordered
@@ -75,8 +76,10 @@ class Run:
         self.task_id = info.task_id
         self.goal = values.clean_text(info.goal)
         self.seat = seat
+        self.ear = Ear(seat)
         self.hold = Hold(info.run_id, client.world, seat.paused)
         self.place = client.place(info)
+        self._tell_place()
         self.step = 0
         self.ended = False
         self.ended_status = ""
@@ -273,7 +276,12 @@ class Run:
             quiet.fault("recording", error)
 
     def decided(self, action: Action, verdict: Verdict) -> None:
-        """Records a verdict other than allow; an allowed call is its `tool.invoked`."""
+        """Records a verdict other than allow; an allowed call is its `tool.invoked`. What a pact
+        that is only watched says beside it is recorded as its own."""
+        if verdict.beside is not None:
+            self.decided(action, verdict.beside)
+            if verdict.kind == "allow":
+                return
         self.record(
             events.ScopeDecision, call_id=action.call_id,
             action={
@@ -284,6 +292,7 @@ class Run:
             reason=values.clean_text(verdict.reason, 4_000), advice=verdict.advice,
             pact=verdict.pact or self.seat.pact.pact,
             pact_version=verdict.pact_version or self.seat.pact.version,
+            inputs=values.plain(verdict.inputs), shadow=verdict.shadow,
         )  # fmt: skip
 
     def refused(self, verdict: Verdict) -> None:
@@ -354,7 +363,16 @@ class Run:
         rein = self.hold.rein
         if rein.new_goal:
             self.goal, rein.new_goal = values.clean_text(rein.new_goal, 4_000), ""
+            self._tell_place()
             self.record(events.Status, status="running", reason="redirected", goal=self.goal)
+
+    def _tell_place(self) -> None:
+        info = self.info
+        environment = str(getattr(self.place, "environment", ""))
+        self.seat.placed(Place(
+            agent=info.agent, room=info.room, environment=environment, run_id=self.run_id,
+            task_id=self.task_id, task_type=info.task_type, goal=self.goal,
+        ))  # fmt: skip
 
     @property
     def status(self) -> str:

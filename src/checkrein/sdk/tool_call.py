@@ -179,7 +179,7 @@ class ToolCall:
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
         verdict = run.seat.judge(action, now_ns)
-        if verdict.kind != "allow":
+        if verdict.kind != "allow" or verdict.beside is not None:
             self._settle(run, action, verdict)
         record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
         self._open = True
@@ -196,6 +196,11 @@ class ToolCall:
             case "modify":
                 self.arguments = verdict.arguments
                 self.changed = True
+                if verdict.guidance:
+                    self.guidance = verdict.guidance
+                    run.advise(self.guidance)
+            case "allow":
+                return
             case _:
                 error = denial(verdict, self.name)
                 run.record(
