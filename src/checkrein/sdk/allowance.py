@@ -18,7 +18,7 @@ from checkrein.policy.estimates import Estimates, Price, tokens_max
 from checkrein.policy.shortage import unpriced
 from checkrein.policy.types import Pact, Place, Verdict
 from checkrein.sdk import quiet
-from checkrein.sdk.purse import Lacking, Purses, Wish
+from checkrein.sdk.purse import Lacking, Purses, Wish, erred
 from checkrein.world import World
 
 WINDOW_NS = 1_000_000_000
@@ -48,8 +48,10 @@ class Allowance:
         try:
             bounds = self._bounds_of(pact)
             return self._reserve(pact, bounds, call_id, _ONE_CALL, wait) if bounds else None
+        except Lacking:
+            raise
         except Exception as error:
-            return _erred(error)
+            return erred(error)
 
     def model(
         self, pact: Pact, call_id: str, provider: str, model: str, input_chars: int,
@@ -68,8 +70,10 @@ class Allowance:
                 return refused
             amounts = Amounts(0, made.tokens, nano(made.usd or 0.0))
             return self._reserve(pact, bounds, call_id, amounts, wait)
+        except Lacking:
+            raise
         except Exception as error:
-            return _erred(error)
+            return erred(error)
 
     def not_made(self, call_id: str) -> None:
         """What was reserved is free again."""
@@ -90,13 +94,6 @@ class Allowance:
         tokens = input_tokens + output_tokens
         self._estimates.learn(input_chars, input_tokens, output_tokens)
         self._settle(call_id, (0, tokens or None, None if usd is None else nano(usd)))
-
-    async def wait(self, lacking: Lacking) -> Verdict | None:
-        """For coroutines, after Lacking."""
-        try:
-            return await self._purses.reserve_async(lacking.wish)
-        except Exception as error:
-            return _erred(error)
 
     def _reserve(
         self, pact: Pact, bounds: tuple[Bound, ...], call_id: str, amounts: Amounts, wait: bool
@@ -123,14 +120,3 @@ class Allowance:
             )  # fmt: skip
             self._pact, self._until_ns = pact, now_ns + WINDOW_NS
         return self._bounds
-
-
-def _erred(error: Exception) -> Verdict:
-    """A guard that errs says no; Lacking is no error, but for whoever can wait."""
-    if isinstance(error, Lacking):
-        raise error
-    quiet.fault("a shared budget", error)
-    return Verdict(
-        kind="deny", guard="budgets", rule="budgets.erred", advice="ESCALATE",
-        reason=f"the shared budget failed, so no: {type(error).__name__}: {error}",
-    )  # fmt: skip

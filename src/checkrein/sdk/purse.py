@@ -51,12 +51,19 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 class Lacking(Exception):
-    """A call must wait for its share of a budget, in its own way (`Purses.wait_async`). Never
+    """A call must wait for its share of a budget, in its own way (`wait`). Never
     reaches the agent."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: Wish, purses: "Purses") -> None:
         super().__init__(wish.call_id)
-        self.wish = wish
+        self.wish, self._purses = wish, purses
+
+    async def wait(self) -> Verdict | None:
+        """As `Purses.reserve`, and the loop goes on meanwhile. Raises no Exception."""
+        try:
+            return await self._purses.reserve_async(self.wish)
+        except Exception as error:
+            return erred(error)
 
 
 _Steps = Generator[tuple[int, float], None, Verdict | None]
@@ -93,7 +100,7 @@ class Purses:
         """As `reserve`, but raises Lacking instead of waiting."""
         if self._try(wish) is None:
             return None
-        raise Lacking(wish)
+        raise Lacking(wish, self)
 
     async def reserve_async(self, wish: Wish) -> Verdict | None:
         """As `reserve`, and the loop goes on meanwhile."""
@@ -248,3 +255,12 @@ class Purses:
             for loop, event in self._waiters:
                 with suppress(RuntimeError):  # the loop is closed: nobody waits there
                     loop.call_soon_threadsafe(event.set)
+
+
+def erred(error: Exception) -> Verdict:
+    """A guard that errs says no."""
+    quiet.fault("a shared budget", error)
+    return Verdict(
+        kind="deny", guard="budgets", rule="budgets.erred", advice="ESCALATE",
+        reason=f"the shared budget failed, so no: {type(error).__name__}: {error}",
+    )  # fmt: skip

@@ -1,7 +1,6 @@
 """One tool call, from the choice to its result's return into the agent's context."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -16,10 +15,11 @@ from checkrein.events.types import (
 )
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
-from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.boundary import Paid, denial, enter, goes_on, hold_here, said, unrecorded
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
+from checkrein.sdk.purse import Lacking
 from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
@@ -89,14 +89,20 @@ class ToolCall:
         own: bool = False,
     ) -> "ToolCall":
         """`begin` for coroutines: held without blocking the loop."""
+        paid: Paid | None = None
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
-            with contextlib.suppress(Held):  # paused in between: wait again
+            try:
                 return cls._begin(
-                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False
+                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
                 )
+            except Held:  # paused in between: wait again
+                paid = None
+            except Lacking as lacking:  # its share of a budget is not here yet
+                call_id = lacking.wish.call_id
+                paid = await Paid.later(lacking)
 
     @classmethod
     def _begin(
@@ -110,6 +116,7 @@ class ToolCall:
         parse_error: str,
         own: bool,
         wait: bool,
+        paid: Paid | None = None,
     ) -> "ToolCall":
         call = cls(None, name, arguments, call_id)
         try:
@@ -122,11 +129,15 @@ class ToolCall:
             call._outer = outer
             call._joined = own
             call.call_id = call_id or run.next_call_id()
-            run.enter(call.call_id, "tool", name, wait)
+            refusal = (
+                run.allowance.tool(run.seat.pact, call.call_id, wait)
+                if paid is None else paid.refusal
+            )  # fmt: skip
+            enter(run, call.call_id, "tool", name, wait)
             call._run = run
-            call._judge(run, kind, known_tools, why, parse_error)
+            call._judge(run, kind, known_tools, why, parse_error, refusal)
         except Exception as error:
-            if isinstance(error, Denied | Held):
+            if isinstance(error, Denied | Held | Lacking):
                 raise
             unrecorded(error, call.call_id, call._run, name, call._open)
             call._run = None
@@ -154,6 +165,7 @@ class ToolCall:
         known_tools: Sequence[str],
         why: str,
         parse_error: str,
+        refusal: Verdict | None,
     ) -> None:
         # The way of every call: fields that are empty are not given, and no layer stands between
         # this and the recorder, which never raises.
@@ -179,6 +191,9 @@ class ToolCall:
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
         verdict = run.seat.judge(action, now_ns)
+        if refusal is not None and goes_on(verdict):
+            run.seat.returned(action, None, f"not made: {refusal.reason}", now_ns)
+            verdict = refusal
         if verdict.kind != "allow" or verdict.beside is not None:
             self._settle(run, action, verdict)
         record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
@@ -207,6 +222,7 @@ class ToolCall:
                     ToolReturned, call_id=self.call_id, tool=self.name, status="denied",
                     error=str(error),
                 )  # fmt: skip
+                run.allowance.not_made(self.call_id)
                 run.leave(self.call_id)
                 run.refused(verdict)
                 raise error
@@ -238,6 +254,7 @@ class ToolCall:
                 )  # fmt: skip
                 run.seat.returned(self._action, plain, error, now_ns)
                 record(ToolParsed, place, step, call_id=call_id, tool=name, error=error)
+            run.allowance.tool_done(call_id)
             run.leave(call_id)
             run.tally.tool_ended(status, error)
             chars = len(result) if type(result) is str else len(raw)

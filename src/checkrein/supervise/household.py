@@ -2,7 +2,7 @@
 
 import msgspec
 
-from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Need, State, Welcome
+from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Lease, Need, State, Welcome
 from checkrein.supervise import happenings as h
 from checkrein.supervise.journal import host_name
 from checkrein.supervise.local import Peer
@@ -66,6 +66,8 @@ class Household:
                     self._supervisor.feed(unit, h.SdkDid(command_id, run_id, stage, detail))
             case Need(agents=agents):
                 self._supervisor.need(agents)
+            case Lease():
+                self._supervisor.leasing.ask(peer, message)
             case Hello():
                 pass
         self._supervisor.changed.set()
