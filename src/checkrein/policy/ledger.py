@@ -18,6 +18,7 @@ Nothing here does I/O or reads a clock.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import lt
 from threading import Lock
 
 from checkrein.policy.accounts import (
@@ -41,8 +42,8 @@ class _Line:
     """Lists of three, by measure."""
 
     __slots__ = (
-        "account", "ahead", "ceiling", "closing", "granted", "hungry", "id", "need", "portion",
-        "reserved", "returned", "said", "touched_ns", "unsaid", "used",
+        "account", "ahead", "ceiling", "closing", "full", "granted", "hungry", "id", "need",
+        "portion", "reserved", "returned", "said", "touched_ns", "unsaid", "used", "wanted",
     )  # fmt: skip
 
     def __init__(self, line_id: str, bound: Bound) -> None:
@@ -51,7 +52,8 @@ class _Line:
         self.granted, self.returned = [0, 0, 0], [0, 0, 0]
         self.used, self.reserved = [0, 0, 0], [0, 0, 0]
         self.need, self.portion = [0, 0, 0], [0, 0, 0]
-        self.ahead = 1
+        self.ahead = self.full = 1
+        self.wanted = NOTHING
         self.hungry = self.unsaid = self.closing = False
         self.said: Grant | None = None
         self.touched_ns = 0
@@ -90,9 +92,10 @@ class _Line:
         short = self.said is not None and self.said.short
         ahead = 0 if short or not self.hungry else self.ahead
         want = [base + ahead * more for base, more in zip(need, self.portion, strict=True)]
+        self.wanted = Amounts(*want)
         return Claim(
             self.id, self.account, self.ceiling, Amounts(*self.granted), Amounts(*self.used),
-            Amounts(*self.returned), Amounts(*need), Amounts(*want), self.closing,
+            Amounts(*self.returned), Amounts(*need), self.wanted, self.closing,
         )  # fmt: skip
 
 
@@ -185,7 +188,9 @@ class Purse:
                 line.said = grant
                 for measure, granted in enumerate(grant.granted):
                     line.granted[measure] = max(line.granted[measure], granted)
-                line.ahead = min(line.ahead, line.calls_held())
+                line.full = line.calls_held()
+                if any(map(lt, grant.granted, line.wanted)):  # it is getting scarce
+                    line.ahead = min(line.ahead, line.full)
                 if grant.short and not any(line.need):
                     line.give_back()
                     self.wants_asking = self.wants_asking or line.unsaid
@@ -266,10 +271,10 @@ class Purse:
         return None
 
     def _look_ahead(self, line: _Line, measure: int) -> None:
-        """Asks in good time: when less than half of what was asked ahead is left."""
+        """Asks in good time: when less than half of what there was is left."""
         if line.ceiling[measure] is None or not line.portion[measure]:
             return
-        if 4 * line.free(measure) < line.ahead * line.portion[measure]:
+        if 2 * line.free(measure) < line.full * line.portion[measure]:
             said = line.said
             if said is None or not said.short:
                 line.hungry = True
