@@ -22,6 +22,7 @@ from checkrein.policy.accounts import (
 from checkrein.policy.ledger import AHEAD_MAX, CLOSE_NS, IDLE_NS, Purse
 from checkrein.policy.types import Budgets, Place, Shared
 
+MONEY = Bound(Account("agent", "test", "bot", "2026-11-21"), (None, None, 10**9))
 BOT = Bound(Account("hour", "test", "bot", "2026-11-21T06"), (100, None, None))
 ROOM = Bound(Account("room", "test", "desk", "2026-11-21"), (None, 1000, None))
 ONE = Amounts(tool_calls=1)
@@ -104,7 +105,22 @@ def test_it_asks_before_it_is_empty_and_twice_as_much_each_time() -> None:
             assert claims[0].want.tool_calls - claims[0].used.tool_calls <= AHEAD_MAX + 2
             grant(purse, granted)
     assert blocked <= 2
-    assert asked < 2_000 / (AHEAD_MAX / 2)
+    assert asked <= 2_000 / (AHEAD_MAX / 2) + 10
+
+
+def test_what_is_not_bounded_is_not_scarce() -> None:
+    purse = Purse("p")
+    cost = Amounts(1, 100, 1000)
+    purse.reserve("c", (MONEY,), cost, 0)
+    for number in range(6):
+        _, (claim,) = purse.claims()
+        purse.hear([Grant("p.1", Amounts(0, 0, claim.want.nano_usd))])
+        calls = 0
+        while not purse.wants_asking:
+            assert purse.reserve(f"{number}/{calls}", (MONEY,), cost, 0) is None
+            purse.settle(f"{number}/{calls}", cost)
+            calls += 1
+    assert calls > 10
 
 
 def test_over_says_whether_waiting_can_help() -> None:

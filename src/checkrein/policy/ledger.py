@@ -18,7 +18,6 @@ Nothing here does I/O or reads a clock.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from operator import lt
 from threading import Lock
 
 from checkrein.policy.accounts import (
@@ -72,6 +71,14 @@ class _Line:
             if self.ceiling[measure] is not None and self.portion[measure]
         ]
         return max(1, min(held, default=1))
+
+    def got_less(self, granted: Amounts) -> bool:
+        """Whether this is less than was wanted when it was asked last."""
+        return any(
+            granted[measure] < self.wanted[measure]
+            for measure in range(3)
+            if self.ceiling[measure] is not None
+        )
 
     def give_back(self) -> None:
         for measure in range(3):
@@ -189,7 +196,7 @@ class Purse:
                 for measure, granted in enumerate(grant.granted):
                     line.granted[measure] = max(line.granted[measure], granted)
                 line.full = line.calls_held()
-                if any(map(lt, grant.granted, line.wanted)):  # it is getting scarce
+                if line.got_less(grant.granted):  # it is getting scarce
                     line.ahead = min(line.ahead, line.full)
                 if grant.short and not any(line.need):
                     line.give_back()
@@ -266,7 +273,8 @@ class Purse:
                 free = max(free, limit - line.used[measure] - line.reserved[measure])
             if free < amount:
                 line.hungry = True
-                line.need[measure] = max(line.need[measure], amount)
+                # The least that anybody waits for: the rest is asked when that is here.
+                line.need[measure] = min(line.need[measure] or amount, amount)
                 return _short(line, measure, amount, limit)
         return None
 
