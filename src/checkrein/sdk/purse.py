@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -66,8 +67,9 @@ class Lacking(Exception):
             return erred(error)
 
 
-_Steps = Generator[tuple[int, float], None, Verdict | None]
-"""Yields (the news seen so far, seconds to wait for newer at most); returns what `reserve` does."""
+_Steps = Generator[tuple[int | None, float], None, Verdict | None]
+"""Yields (the news seen so far, seconds to wait for newer at most), or (None, seconds to wait);
+returns what `reserve` does."""
 
 
 class Purses:
@@ -92,7 +94,7 @@ class Purses:
             while True:
                 seen, seconds = next(steps)
                 with self._changed:
-                    self._changed.wait_for(lambda seen=seen: self._news != seen, seconds)  # type: ignore[misc] # bound at once
+                    self._changed.wait_for(partial(self._newer, seen), seconds)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return] # a Verdict or None, by its type
 
@@ -112,11 +114,12 @@ class Purses:
         try:
             while True:
                 seen, seconds = next(steps)
-                event.clear()
-                if self._news == seen:
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(seconds):
-                            await event.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        while not self._newer(seen):
+                            event.clear()
+                            if not self._newer(seen):
+                                await event.wait()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return] # as above
         except BaseException:
@@ -154,6 +157,9 @@ class Purses:
         with self._changed:
             self._changed.wait_for(lambda: self._heard > asked, LAST_WORDS_S)
 
+    def _newer(self, seen: int | None) -> bool:
+        return seen is not None and self._news != seen
+
     # -- one reservation ------------------------------------------------------------------------
 
     def _try(self, wish: Wish, alone: bool = False) -> Short | None:
@@ -170,18 +176,20 @@ class Purses:
         short = self._try(wish)
         while short is not None and self._link().connected:
             left_s = (until_ns - self._world.monotonic_ns()) / 1e9
-            fresh = self._heard > since
-            if fresh and short.over:
-                self.purse.given_up(wish.bounds)
-                return exhausted(wish.pact, short)
             if left_s <= 0:
                 break
-            yield seen, min(left_s, pause_s if fresh else ASK_S)
-            seen = self._news
-            if fresh:
-                pause_s = min(2 * pause_s, PAUSE_S_MAX)
-                since = self.purse.asked
+            yield seen, min(left_s, ASK_S)
+            # What is looked at next was asked when it was known what we lack, or it was not.
+            seen, fresh, asked = self._news, self._heard > since, self.purse.asked
             short = self._try(wish)
+            if short is None or not fresh:
+                continue
+            if short.over:
+                self.purse.given_up(wish.bounds)
+                return exhausted(wish.pact, short)
+            since = asked
+            yield None, min(left_s, pause_s)
+            pause_s = min(2 * pause_s, PAUSE_S_MAX)
         if short is None:
             return None
         self.purse.given_up(wish.bounds)
