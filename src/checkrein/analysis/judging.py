@@ -28,6 +28,7 @@ from checkrein.events.types import (
     Reasoning,
     RunEnd,
     RunStart,
+    ScopeDecision,
     Signal,
     StepStart,
     ToolArguments,
@@ -120,6 +121,17 @@ class Judge:
         """What a run that is still followed has spent so far, or None."""
         run = self._runs.get(run_id)
         return None if run is None else run.guard.spent
+
+    def would_pass(self, event: ScopeDecision) -> bool:
+        """Whether a tool call that was refused when it was recorded would now be let pass."""
+        run, action = self._follow(event), event.action
+        if action.get("kind") != "tool":
+            return False
+        call = Action(
+            kind="tool", name=str(action.get("name", "")), call_id=event.call_id,
+            arguments=action.get("arguments"), known_tools=run.tools,
+        )  # fmt: skip
+        return run.guard.would(call, event.ts).kind not in ("deny", "ask")
 
     def _guarded(self, key: Key, event: Base) -> list[Line]:
         run = self._follow(event)

@@ -79,6 +79,8 @@ def compile_arguments(schema: Mapping[str, Any]) -> Check:
         return _Compiler(schema).check_of(schema, 0)
     except _Foreign:
         return _library_check(schema)
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise SchemaError(f"this is no JSON schema: {error}") from None
 
 
 class _Foreign(Exception):
@@ -366,8 +368,10 @@ def _length(bound: int, word: str, wrong: Callable[[float, float], bool]) -> Che
 def _pattern(text: str) -> Check:
     import re2
 
+    options = re2.Options()
+    options.log_errors = False
     try:
-        pattern = re2.compile(text)
+        pattern = re2.compile(text, options)
     except re2.error as error:
         raise SchemaError(f"`pattern` {text!r} is no regular expression of RE2: {error}") from None
 
@@ -380,9 +384,12 @@ def _pattern(text: str) -> Check:
 
 
 def _library_check(schema: Mapping[str, Any]) -> Check:
-    from checkrein.policy.output import compile_output
+    from checkrein.policy.output import OutputError, compile_output
 
-    output = compile_output(msgspec.json.encode(schema).decode())
+    try:
+        output = compile_output(msgspec.json.encode(schema).decode())
+    except OutputError as error:
+        raise SchemaError(str(error)) from None
 
     def check(value: Any, where: str) -> str:
         found = output.objections(value)

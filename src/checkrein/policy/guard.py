@@ -52,8 +52,7 @@ class RunGuard:
 
     def __init__(
         self, pact: Pact, started_ns: int = 0, place: Place | None = None, *,
-        resolve: Resolve | None = None, profile: Any = None, task_past: Any = None,
-        watching: bool = False,
+        resolve: Resolve | None = None, profile: Any = None, watching: bool = False,
     ) -> None:  # fmt: skip
         self.place = place or Place()
         self.spent = Spent(started_ns=started_ns)
@@ -65,7 +64,7 @@ class RunGuard:
         self.refused_in_a_row = 0
         self.confidence = -1.0
         self.watching = watching
-        self.task_past = task_past
+        self.task_past: Any = None
         self.resolve = resolve
         self.profile = profile
         self._raised: dict[str, float] = {}
@@ -99,6 +98,12 @@ class RunGuard:
                 return self._judge_tool(action, granted=True)
             verdict = self._judge_model(action)
             return self._allow if verdict.kind == "ask" else verdict
+
+    def would(self, action: Action, now_ns: int) -> Verdict:
+        """What `judge` would say of a tool call; nothing is counted, and nothing begins."""
+        with self._lock:
+            self._see(now_ns)
+            return self._judge_tool(action, granted=False, counts=False)
 
     def step(self, now_ns: int) -> Verdict:
         """A new step is about to begin. Counts it if allowed."""
@@ -137,7 +142,7 @@ class RunGuard:
                 self.once.difference_update(case.once)
             self._ended.append((deed, not failed))
             if self.book.sequences is not None:
-                self.book.sequences.ended(self.past, deed, not failed, self.task_past)
+                self.book.sequences.ended(self.past, deed, not failed, self.task_past, now_ns)
             if self.book.flow is not None:
                 self.book.flow.returned(self.flow, deed, result, failed)
 
@@ -164,6 +169,8 @@ class RunGuard:
         with self._lock:
             before, self.place = self.place, place
             self._facts.update(msgspec.structs.asdict(place))
+            if place.task_id != before.task_id:
+                self.task_past = self.book.task_past(place.task_id)
             if self.flow is None:
                 return
             if place.task_type != before.task_type:
@@ -227,17 +234,19 @@ class RunGuard:
     def _put_in_force(self, pact: Pact) -> None:
         book = book_of(pact, self.resolve)
         past = flow = None
+        task_past = book.task_past(self.place.task_id)
         if book.sequences is not None:
             past = book.sequences.new_state()
-            book.sequences.warm(past, list(self._ended))
+            book.sequences.warm(past, list(self._ended), task_past)
             for case in self.open.values():
-                book.sequences.began(past, case.deed)
+                book.sequences.began(past, case.deed, task_past)
         if book.flow is not None:
             flow = book.flow.new_state(self.profile, self.place.task_type)
             if self.place.goal:
                 book.flow.heard(flow, "user", self.place.goal)
         self.book: Book = book
-        self.past, self.flow = past, flow if self.flow is None or flow is None else self.flow
+        self.past, self.task_past = past, task_past
+        self.flow = flow if self.flow is None or flow is None else self.flow
         self._guards: dict[str, tuple[tuple[str, guards.Guard], ...]] = {}
         self._allow = self.verdict(kind="allow")
         self._facts: dict[str, Any] = {
@@ -259,7 +268,7 @@ class RunGuard:
         self._marks = warning_marks(self._limited)
         self._warned.clear()
 
-    def _judge_tool(self, action: Action, *, granted: bool) -> Verdict:
+    def _judge_tool(self, action: Action, *, granted: bool, counts: bool = True) -> Verdict:
         name, worst = "tools", None
         try:
             case = self._case(action)
@@ -274,8 +283,11 @@ class RunGuard:
                     worst = (name, finding)
         except Exception as error:  # a guard that errs says no
             rule = f"tools.{action.name}.{name}"
-            return self._refuse(self._said(name, guards.erred(name, rule, error)))
+            broken = self._said(name, guards.erred(name, rule, error))
+            return self._refuse(broken) if counts else broken
         verdict = None if worst is None else self._said(*worst, case=case)
+        if not counts:
+            return verdict or self._allow
         if verdict is not None and not self.watching:
             if verdict.kind == "deny":
                 return self._refuse(verdict)

@@ -88,13 +88,12 @@ def judge_scopes(run: "RunGuard", case: Case) -> Finding | None:
     """What the tool may reach: paths, tables, hosts, repositories."""
     for book in case.listed.books:
         for scope in book.scopes:
-            problem = scope.judge(case.deed.args)
+            problem, pinned = scope.settle(case.deed.args)
             if problem:
                 return Finding(
                     kind="deny", rule=f"tools.{book.name}.{scope.rule.kind}", advice="ESCALATE",
                     reason=f"`{case.action.name}` may not reach this: {problem}",
                 )  # fmt: skip
-            pinned = scope.pin(case.deed.args)
             if pinned is not None:
                 case.change(pinned)
     return None

@@ -13,7 +13,7 @@ from checkrein.policy.arguments import SchemaError, compile_arguments, shorthand
 from checkrein.policy.compiling import names_for
 from checkrein.policy.conditions.types import ConditionError, Kind
 from checkrein.policy.pact_text import Part
-from checkrein.policy.scopes.types import ScopeKind, ScopeRule
+from checkrein.policy.scopes.types import ScopeError, ScopeKind, ScopeRule
 from checkrein.policy.types import Duty, Pact, Source, Steer, ToolKind, ToolRule
 
 _KINDS = ("read", "compensable", "irreversible")
@@ -93,7 +93,7 @@ def condition(part: Part, schema: str) -> str:
     except ConditionError as error:
         part.refuse_within(f"`{part.where}`: {error.problem}", error.line, error.column)
     always = constancy(compiled)
-    if always:
+    if always and text not in ("true", "false"):  # said outright, it is meant
         other = "false" if always == "true" else "true"
         part.refuse(
             f"`{part.where}` is {always} for every call: a condition that cannot be {other} "
@@ -155,7 +155,7 @@ def _scopes(entries: Mapping[str, Part]) -> tuple[ScopeRule, ...]:
 
 
 def _scope(kind: ScopeKind, argument: str, part: Part) -> ScopeRule:
-    from checkrein.policy.scopes.compiling import ScopeError, compile_scope
+    from checkrein.policy.scopes.compiling import compile_scope
 
     write: tuple[str, ...] = ()
     if kind == "tables" and part.is_map:
@@ -182,7 +182,8 @@ def _texts(part: Part) -> tuple[str, ...]:
 
 def sequence(part: Part, known: Mapping[str, ToolRule] | None) -> tuple[str, ...]:
     """`sequence:`, each line a rule. Raises PactError."""
-    from checkrein.policy.sequences.compiling import SequenceError, compile_sequences
+    from checkrein.policy.sequences.compiling import compile_sequences
+    from checkrein.policy.sequences.types import SequenceError
 
     items = part.items()
     texts = tuple(item.text() for item in items)

@@ -20,6 +20,7 @@ from checkrein.policy.types import Duty, Pact, ToolRule
 
 BOOKS_MAX = 256
 TOOLS_MAX = 4096
+TASKS_MAX = 1000
 Resolve = Callable[[str], str]
 """What a path really is (`os.path.realpath`); without one, paths are judged as they are written."""
 
@@ -63,6 +64,8 @@ class Book:
             (one, _compiled(one.tools, resolve) if one.tools is not None else None)
             for one in self.pacts
         ]
+        self._tasks: OrderedDict[str, Any] = OrderedDict()
+        self._lock = Lock()
         self._listed: dict[str, Listed] = {}
         self._models: dict[str, Pact | None] = {}
 
@@ -75,6 +78,20 @@ class Book:
             if len(self._listed) < TOOLS_MAX:
                 self._listed[name] = listed
         return listed
+
+    def task_past(self, task_id: str) -> Any:
+        """What the runs of one task in this process did, for rules that say `in task`; None when no
+        rule does. The latest 1,000 tasks are kept."""
+        if self.sequences is None or not task_id or not self.sequences.looks_at_tasks:
+            return None
+        with self._lock:
+            past = self._tasks.get(task_id)
+            if past is None:
+                past = self._tasks[task_id] = self.sequences.new_state()
+                if len(self._tasks) > TASKS_MAX:
+                    self._tasks.popitem(last=False)
+            self._tasks.move_to_end(task_id)
+            return past
 
     def forbids_model(self, name: str) -> Pact | None:
         """The pact that does not let this model be called. A pattern matches the whole name, or

@@ -2,21 +2,24 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Protocol
 
 from checkrein.events import types as events
-from checkrein.policy.types import Action, Place, Verdict
+from checkrein.policy import types as policy
+from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import quiet, values
 from checkrein.sdk.allowance import Allowance
-from checkrein.sdk.config import Config
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hearing import Ear
 from checkrein.sdk.hold import Held, Hold
+from checkrein.sdk.place import Place
 from checkrein.sdk.purse import Purses
+from checkrein.sdk.redacting import redact_of
 from checkrein.sdk.rein import Answer, Ordered
 from checkrein.sdk.step import Step, Steps, Tally
 from checkrein.sdk.types import Recording, RunInfo
@@ -35,7 +38,6 @@ class Host(Protocol):
 
     world: World
     recorder: Recording
-    config: Config
     purses: Purses
 
     @property
@@ -79,6 +81,7 @@ class Run:
         self.ear = Ear(seat)
         self.hold = Hold(info.run_id, client.world, seat.paused)
         self.place = client.place(info)
+        self.redact()
         self._tell_place()
         self.step = 0
         self.ended = False
@@ -88,15 +91,12 @@ class Run:
         self.tally = Tally(self.goal)
         self.allowance = Allowance(
             client.purses,
-            Place(
-                agent=info.agent, room=info.room, environment=client.config.environment,
-                run_id=info.run_id, task_id=info.task_id, task_type=info.task_type,
-            ),
+            self._stands(),
             lambda provider, model, inputs, outputs: client.price(
                 provider, model, (inputs, outputs, 0, 0)
             ),
             client.world,
-        )  # fmt: skip
+        )
         self.in_flight: dict[str, tuple[str, str, int]] = {}
         self.started_at = client.world.now_ns()
         self.started_ns = self.last_ns = client.world.monotonic_ns()
@@ -366,13 +366,24 @@ class Run:
             self._tell_place()
             self.record(events.Status, status="running", reason="redirected", goal=self.goal)
 
+    def redact(self) -> None:
+        """Records from now on what the pact's `redact` leaves; told again when the pact changes."""
+        if not isinstance(self.place, Place):
+            return
+        redact = redact_of(self.seat.pact.redact)
+        if redact is not self.place.redact:
+            self.place = dataclasses.replace(self.place, redact=redact)
+
     def _tell_place(self) -> None:
+        self.seat.placed(self._stands())
+
+    def _stands(self) -> policy.Place:
         info = self.info
         environment = str(getattr(self.place, "environment", ""))
-        self.seat.placed(Place(
+        return policy.Place(
             agent=info.agent, room=info.room, environment=environment, run_id=self.run_id,
             task_id=self.task_id, task_type=info.task_type, goal=self.goal,
-        ))  # fmt: skip
+        )  # fmt: skip
 
     @property
     def status(self) -> str:

@@ -190,10 +190,10 @@ class ToolCall:
             known_tools=tuple(known_tools) if known_tools else (),
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
-        verdict = run.seat.judge(action, now_ns)
-        if refusal is not None and goes_on(verdict):
-            run.seat.returned(action, None, f"not made: {refusal.reason}", now_ns)
-            verdict = refusal
+        if refusal is None:
+            verdict = run.seat.judge(action, now_ns)
+        elif goes_on(verdict := run.seat.would(action, now_ns)):
+            verdict = refusal  # what is forbidden is refused as such
         if verdict.kind != "allow" or verdict.beside is not None:
             self._settle(run, action, verdict)
         record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
