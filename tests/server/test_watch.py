@@ -12,6 +12,7 @@ import pytest
 from checkrein.bus import subjects
 from checkrein.bus.memory import MemoryBus, MemoryServer
 from checkrein.bus.messages import CommandRequest, CommandRun, CommandState, decode, encode
+from checkrein.bus.pacts import PactSet, PactText
 from checkrein.bus.types import Message
 from checkrein.events import codec
 from checkrein.events.envelope import CHAIN_START, Envelope, advance, pack, partition_of, unpack
@@ -184,19 +185,30 @@ async def test_a_torn_state_file_is_said_and_all_is_read_again(
     assert "cannot be used, reading all again" in caplog.text
 
 
-async def test_pacts_of_the_bucket_hold(house: House) -> None:
-    bucket = await house.control.bucket(subjects.BUCKET_PACTS)
-    await bucket.put("bot", b"pact: strict\ntools: {read: }")
+def in_force(text: str) -> bytes:
+    texts = [PactText("bot", text)]
+    return encode(PactSet(agent="bot", environment="test", revision=1, enforced=texts))
+
+
+async def test_what_is_in_force_holds_by_agent_and_environment(house: House) -> None:
+    bucket = await house.control.bucket(subjects.BUCKET_PACT_LEVELS)
+    await bucket.put("bot.test", in_force("pact: strict\ntools: {read: }"))
+    await bucket.put("bot.production", in_force("pact: lax\ntools: {read: , wire: }"))
     first, second = Run(1), Run(2)
     async with house.watching() as watch:
         await house.record(first.starts(), first.calls(Made("wire", {}, LONG)))
         await until(lambda: house.levels() == ["unknown-tool breach"])
-        await bucket.put("bot", b"pact: lax\ntools: {read: , wire: }")
-        await until(lambda: watch._pacts.of("bot").pact == "lax")
-        await bucket.put("bot", b"pact: [broken")
-        await until(lambda: watch._pacts.of("bot").pact == "default")
-        await bucket.put("bot", b"pact: strict\nbudgets: {tool_calls: 1}\nwarn_at: 100%")
-        await until(lambda: watch._pacts.of("bot").pact == "strict")
+        await bucket.put("bot.test", in_force("pact: lax\ntools: {read: , wire: }"))
+        await until(lambda: watch._pacts.of("bot", "test").pact == "lax")
+        await bucket.put("bot.test", in_force("pact: [broken"))
+        await bucket.put("bot.test", b"\xc1")
+        await bucket.put("default.test", in_force("pact: all"))
+        await until(lambda: watch._pacts.of("other", "test").pact == "all")
+        assert watch._pacts.of("bot", "test").pact == "lax"
+        await bucket.put(
+            "bot.test", in_force("pact: strict\nbudgets: {tool_calls: 1}\nwarn_at: 100%")
+        )
+        await until(lambda: watch._pacts.of("bot", "test").pact == "strict")
         await house.record(second.starts(), second.calls(Made("wire", {}, LONG)))
         await until(lambda: "budget warn" in house.levels())
 

@@ -227,7 +227,8 @@ class Status(Base, frozen=True, kw_only=True, tag="status"):
 
 
 class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
-    """A guard judged an action, `{kind, name, arguments}`; `advice` says what the agent may do."""
+    """A guard judged an action, `{kind, name, arguments}`; `advice` says what the agent may do.
+    `shadow`: by a pact that is only watched, so the action was let pass."""
 
     call_id: str
     action: dict[str, Any]
@@ -238,6 +239,7 @@ class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
     advice: str = ""
     pact: str = ""
     pact_version: str = ""
+    shadow: bool = False
 
 
 class ApprovalRequested(Base, frozen=True, kw_only=True, tag="approval.requested"):

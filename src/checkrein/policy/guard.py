@@ -121,6 +121,17 @@ class RunGuard:
         with self._lock:
             self.spent.paused_ns += max(0, duration_ns)
 
+    def adopt(self, pact: Pact) -> None:
+        """Another version of the pact, in the middle of the run: what was spent stays spent, what
+        loops remember stays remembered. The next verdict is the new pact's, whole."""
+        with self._lock:
+            self.pact = pact
+            self._budgeted = has_budgets(pact)
+            self._marks = warning_marks(pact)
+            self._warned.clear()
+            self._models.clear()
+            self._allow = self.verdict(kind="allow")
+
     def forked(self) -> None:
         """To be called in a forked child: the lock may be one that another thread of the parent
         held."""

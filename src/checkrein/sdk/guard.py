@@ -1,7 +1,10 @@
 """The guard's seat in a run: a guard that errs denies."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from checkrein.policy.guard import RunGuard
+from checkrein.policy.pair import PairGuard
 from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet
 
@@ -22,13 +25,43 @@ class Guard(Protocol):
 
 
 class Seat:
-    """A run's guard. A failing guard denies, by name and with the error."""
+    """A run's guard. A failing guard denies, by name and with the error. `revision` counts the sets
+    of pacts that the server has put in force for its agent; 0: none."""
 
-    __slots__ = ("_guard", "pact")
+    __slots__ = ("_guard", "pact", "revision")
 
-    def __init__(self, guard: Guard, pact: Pact) -> None:
+    def __init__(self, guard: Guard, pact: Pact, revision: int = 0) -> None:
         self._guard = guard
         self.pact = pact
+        self.revision = revision
+
+    @classmethod
+    def of(cls, pact: Pact, shadow: Pact | None = None, revision: int = 0) -> "Seat":
+        """A fresh guard for one run."""
+        beside = None if shadow is None else RunGuard(shadow)
+        return cls(PairGuard(RunGuard(pact), beside), pact, revision)
+
+    def watch(self, tell: Callable[[Action, Verdict], None]) -> None:
+        """`tell` hears what a pact in shadow would have decided."""
+        if isinstance(self._guard, PairGuard):
+            self._guard.tell = tell
+
+    def adopt(
+        self, pact: Pact, shadow: Pact | None, revision: int,
+        tell: Callable[[Action, Verdict], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Other pacts for the run under way: all of the next verdict is theirs, and what was
+        counted stays counted. A guard that lost count goes on denying."""
+        guard = self._guard
+        if isinstance(guard, PairGuard):
+            guard.adopt(pact, shadow)
+        elif isinstance(guard, Failed) and not guard.lost_count:
+            beside = None if shadow is None else RunGuard(shadow)
+            fresh = PairGuard(RunGuard(pact), beside)
+            if tell is not None:
+                fresh.tell = tell
+            self._guard = fresh
+        self.pact, self.revision = pact, revision
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
         try:
@@ -71,15 +104,16 @@ class Seat:
 
     def _failed(self, where: str, error: Exception) -> None:
         """A guard that lost count cannot be trusted with the next answer: it denies from now on."""
-        self._guard = Failed(where, error)
+        self._guard = Failed(where, error, lost_count=True)
         quiet.fault(f"guard.{where}", error)
 
 
 class Failed:
     """Stands where a guard broke, and denies."""
 
-    def __init__(self, where: str, error: Exception) -> None:
+    def __init__(self, where: str, error: Exception, *, lost_count: bool = False) -> None:
         self._verdict = _refusal(where, error)
+        self.lost_count = lost_count
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
         return self._verdict

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from checkrein.bus.messages import RunRecord
+from checkrein.bus.pacts import Holding, PactSet
 
 FRAME_BYTES_MAX = 1024 * 1024
 
@@ -89,5 +90,18 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     standing: list[Instruct] = []
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need
-FromSupervisor = Welcome | Instruct
+class Pacts(msgspec.Struct, frozen=True, kw_only=True, tag="pacts"):
+    """supervisor -> agent: what the server has put in force for these agents, already verified.
+    Comes before Welcome for those that stand, then with every change."""
+
+    sets: list[PactSet]
+
+
+class Holds(msgspec.Struct, frozen=True, kw_only=True, tag="holds"):
+    """agent -> supervisor: which pact each agent of this process lives by, when that changes."""
+
+    holdings: list[Holding]
+
+
+FromAgent = Hello | Began | Ended | State | Did | Need | Holds
+FromSupervisor = Welcome | Instruct | Pacts

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from checkrein.events import types as events
-from checkrein.policy.types import Action, Verdict
+from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet, values
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
@@ -70,6 +70,7 @@ class Run:
         self.task_id = info.task_id
         self.goal = values.clean_text(info.goal)
         self.seat = seat
+        seat.watch(self.decided)
         self.hold = Hold(info.run_id, client.world, seat.paused)
         self.place = client.place(info)
         self.step = 0
@@ -268,6 +269,20 @@ class Run:
             reason=values.clean_text(verdict.reason, 4_000), advice=verdict.advice,
             pact=verdict.pact or self.seat.pact.pact,
             pact_version=verdict.pact_version or self.seat.pact.version,
+            **({"shadow": True} if verdict.shadow else {}),
+        )  # fmt: skip
+
+    def adopt(self, pact: Pact, shadow: Pact | None, revision: int) -> None:
+        """Other pacts, from the next decision on."""
+        self.seat.adopt(pact, shadow, revision, self.decided)
+
+    def say_pact(self, rule: str, why: str, pact: Pact) -> None:
+        """Records what became of a pact that was put in force while this run goes on."""
+        action = {"kind": "pact", "name": pact.pact, "arguments": None}
+        self.record(
+            events.ScopeDecision, call_id="", action=action, verdict="allow", guard="pact",
+            rule=rule, reason=values.clean_text(why, 4_000), pact=pact.pact,
+            pact_version=pact.version,
         )  # fmt: skip
 
     def refused(self, verdict: Verdict) -> None:

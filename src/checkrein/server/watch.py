@@ -21,12 +21,14 @@ import msgspec
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import CommandRequest, CommandState, MessageError, decode, encode
+from checkrein.bus.pacts import PactSet, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
 from checkrein.detect.catalogue import detectors
 from checkrein.detect.engine import Engine
 from checkrein.detect.incidents import Case, shown
 from checkrein.detect.watcher import Outgoing, Watcher, envelope_of
-from checkrein.policy.pact import PactError, default_pact, load
+from checkrein.policy.pact import PactError, default_pact
+from checkrein.policy.pact_chain import EVERYONE, read_chain
 from checkrein.policy.types import Pact
 from checkrein.server.context import RoleContext
 from checkrein.server.violations import Violations
@@ -54,28 +56,36 @@ async def run(context: RoleContext) -> None:
 
 
 class Pacts:
-    """The pacts in force, by agent, as the bucket has them; `default` holds for all others."""
+    """What is in force, by agent and environment, as the bucket of levels has it; `default` holds
+    for all others."""
 
     def __init__(self) -> None:
-        self._pacts: dict[str, Pact] = {}
+        self._pacts: dict[tuple[str, str], Pact] = {}
         self._default = default_pact()
 
-    def of(self, agent: str) -> Pact:
-        return self._pacts.get(agent) or self._pacts.get("default") or self._default
+    def of(self, agent: str, environment: str) -> Pact:
+        place = place_of(environment)
+        own = self._pacts.get((agent, place))
+        return own or self._pacts.get((EVERYONE, place)) or self._default
 
-    def take(self, entry: Entry) -> tuple[str, Pact] | None:
-        """A change of the bucket; what is now in force for an agent, if it has a pact."""
-        agent = subjects.name_of(entry.key)
-        self._pacts.pop(agent, None)
+    def take(self, entry: Entry) -> tuple[str, str, Pact] | None:
+        """A change of the bucket; what is now in force for an agent, if it has a pact. One that
+        cannot be read changes nothing, as everywhere else."""
+        agent, environment = subjects.pact_key_of(entry.key)
         if entry.value is None:
+            self._pacts.pop((agent, environment), None)
             return None
         try:
-            pact = load(entry.value.decode("utf-8", "replace"), f"pact of {agent}")
-        except PactError as error:
-            _log.warning("a stored pact is passed over, the default holds: %s", error)
+            texts = decode(entry.value, PactSet).enforced
+            if not texts:
+                self._pacts.pop((agent, environment), None)
+                return None
+            pact = read_chain([(each.name, each.text) for each in texts])
+        except (PactError, MessageError) as error:
+            _log.error("a pact in force cannot be read, the one before holds here: %s", error)
             return None
-        self._pacts[agent] = pact
-        return agent, pact
+        self._pacts[agent, environment] = pact
+        return agent, environment, pact
 
 
 class Watch:
@@ -97,7 +107,7 @@ class Watch:
     async def run(self) -> None:
         await self._bus.stream(subjects.EVENTS)
         incidents = await self._control.bucket(subjects.BUCKET_INCIDENTS)
-        pacts = await self._control.bucket(subjects.BUCKET_PACTS)
+        pacts = await self._control.bucket(subjects.BUCKET_PACT_LEVELS)
         for entry in await pacts.entries():
             self._pacts.take(entry)
         for entry in await incidents.entries():

@@ -95,6 +95,9 @@ class _Service:
         self.front_pid, self.leaf = front_pid, leaf
         self.why_not_cgroup = ""
         self.helpers: set[int] = set()
+        self._carries = bool(options.pact) and not died
+        """Whether the pact of `--pact` is yet to be told to the server. Told again with a renewed
+        session, it would undo what has been pushed meanwhile."""
         self.manifest = place.read() or Manifest(run=_nobody())
         self.code = 1
         self._shell_group = os.getpgrp()
@@ -253,13 +256,13 @@ class _Service:
         return replace(tree, without=self.helpers)
 
     def _lost_contact(self, supervisor: Supervisor) -> str:
-        text = supervisor.pacts.get(self.options.agent, "")
+        standing = supervisor.pact_sets.get(self.options.agent)
         found = self.options.lost_contact
-        if text and text != self.options.pact:
+        if standing is not None and standing.enforced:
             with suppress(Exception):
-                from checkrein.policy.pact import load
+                from checkrein.policy.pact_chain import read_chain
 
-                found = load(text, self.options.agent).lost_contact
+                found = read_chain([(t.name, t.text) for t in standing.enforced]).lost_contact
         return found if found in DEATH_SIGNALS else "continue"
 
     # -- signals, the terminal, the front ------------------------------------------------------
@@ -333,9 +336,11 @@ class _Service:
         request = SessionRequest(
             kind="supervisor", agents=agents, session=session, room=self.options.room,
             environment=self.options.environment, host=host_name(), pid=os.getpid(),
-            pacts={self.options.agent: self.options.pact} if self.options.pact else {},
+            pacts={self.options.agent: self.options.pact} if self._carries else {},
         )  # fmt: skip
-        return await ask(endpoint.url, endpoint.token, request)
+        grant = await ask(endpoint.url, endpoint.token, request)
+        self._carries = False
+        return grant
 
     async def _connect(self, grant: SessionGrant) -> Bus:
         from checkrein.bus import nats, subjects

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.bus.pacts import Holding
 from checkrein.sdk import quiet
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
@@ -26,8 +27,10 @@ from checkrein.sdk.local import (
     Ended,
     FromSupervisor,
     Hello,
+    Holds,
     Instruct,
     Need,
+    Pacts,
     State,
     Welcome,
 )
@@ -53,6 +56,7 @@ class SupervisorLink:
         self._contact = Contact(process.runs, process.world)
         self._outbox: deque[Any] = deque(maxlen=OUTBOX_MAX)
         self._told: dict[str, State] = {}
+        self._told_holdings: list[Holding] = []
         self._pacts: dict[str, str] = {}
         self._agents: set[str] = set()
         self._settled = threading.Event()
@@ -191,6 +195,7 @@ class SupervisorLink:
                     for message in reader.feed(data):
                         self._hear(message)
                 self._look_at_runs()
+                self._look_at_pacts()
                 self._flush(link)
                 if self._closing and not self._outbox:
                     return
@@ -204,6 +209,7 @@ class SupervisorLink:
             runs = list(self._process.runs.values())
             first += [self._began(run) for run in runs if not run.inherited]
         self._told.clear()
+        self._told_holdings = []
         link.sendall(b"".join(frame(message) for message in first + waiting))
 
     def _flush(self, link: socket.socket) -> None:
@@ -221,6 +227,9 @@ class SupervisorLink:
                 self._settled.set()
             case Instruct():
                 self._instruct(message)
+            case Pacts():
+                for pact_set in message.sets:
+                    self._process.adopt(pact_set)
             case _:
                 quiet.warn_once("heard", "checkrein: the supervisor said %r", type(message))
 
@@ -230,6 +239,12 @@ class SupervisorLink:
             reason=instruct.reason, issued_by=instruct.issued_by, arguments=instruct.arguments,
         )  # fmt: skip
         self._obedience.take(order, instruct.run_id)
+
+    def _look_at_pacts(self) -> None:
+        holdings = self._process.holdings()
+        if holdings != self._told_holdings:
+            self._told_holdings = holdings
+            self._outbox.append(Holds(holdings=holdings))
 
     def _look_at_runs(self) -> None:
         for run in list(self._process.runs.values()):

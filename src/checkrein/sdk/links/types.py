@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from checkrein.bus.pacts import Holding, PactSet
 from checkrein.sdk.config import Config
 from checkrein.sdk.run import Run
 from checkrein.sdk.types import Recording
@@ -23,6 +24,13 @@ class Process(Protocol):
 
     def lives_in(self, room: str, environment: str) -> None:
         """What a supervisor says of this process."""
+
+    def adopt(self, pact_set: PactSet) -> str:
+        """Puts what the server says in force for one agent, runs under way included; returns why
+        not. An older set changes nothing."""
+
+    def holdings(self) -> list[Holding]:
+        """Which pact each agent of this process lives by."""
 
 
 class Link(Protocol):

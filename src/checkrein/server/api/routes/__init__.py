@@ -12,6 +12,7 @@ from checkrein.server.api.routes import (
     sessions,
     stream,
     system,
+    tokens,
 )
 
 OPENAPI_JSON = JsonRenderPlugin(path="/openapi.json")
@@ -23,6 +24,7 @@ ALL: list[ControllerRouterHandler] = [
     *commands.ROUTES,
     *pacts.ROUTES,
     *sessions.ROUTES,
+    *tokens.ROUTES,
     *stream.ROUTES,
     *system.ROUTES,
 ]
