@@ -87,21 +87,19 @@ def _names(
 def _tools(
     old: dict[str, ToolRule] | None, new: dict[str, ToolRule] | None
 ) -> Iterator[Difference]:
-    if (old is None) != (new is None):
-        effect: Effect = "refuses" if old is None else "allows"
-        before = None if old is None else sorted(old)
-        yield Difference(
-            key="tools", effect=effect, before=before, after=None if new is None else sorted(new)
-        )
-    for name in dict.fromkeys([*(old or {}), *(new or {})]):
+    if old is None or new is None:
+        if old is not new:
+            effect: Effect = "refuses" if old is None else "allows"
+            yield Difference(key="tools", effect=effect, before=_all(old), after=_all(new))
+        return
+    for name in dict.fromkeys([*old, *new]):
         key = f"tools.{name}"
-        was, will = (old or {}).get(name), (new or {}).get(name)
-        if was is None and will is not None and old is not None:
-            yield Difference(key=key, effect="allows", after=_said(will))
-        elif will is None and new is not None:
-            yield Difference(key=key, effect="refuses", before=_said(was or ToolRule()))
+        if name not in old:
+            yield Difference(key=key, effect="allows", after=_said(new[name]))
+        elif name not in new:
+            yield Difference(key=key, effect="refuses", before=_said(old[name]))
         else:
-            yield from _tool(key, was or ToolRule(), will or ToolRule())
+            yield from _tool(key, old[name], new[name])
 
 
 def _tool(key: str, old: ToolRule, new: ToolRule) -> Iterator[Difference]:
@@ -168,6 +166,10 @@ def _difference(key: str, effect: Effect, before: Any, after: Any) -> Difference
     return Difference(
         key=key, effect=effect, before=msgspec.to_builtins(before), after=msgspec.to_builtins(after)
     )
+
+
+def _all(tools: dict[str, ToolRule] | None) -> dict[str, Any] | None:
+    return None if tools is None else {name: _said(rule) for name, rule in tools.items()}
 
 
 def _said(rule: ToolRule) -> dict[str, Any]:

@@ -126,7 +126,8 @@ class Levels:
                 return found[name]
 
             try:
-                chain = chain_of(agent, text, stored, source=source)
+                known = sorted({name for name, place in self.levels if place == environment})
+                chain = chain_of(agent, text, stored, known, source)
             except PactError:
                 if not missing:
                     raise
