@@ -33,7 +33,7 @@ class Broken(PerRun):
         raise ValueError("again")
 
 
-def default_for(agent: str, environment: str) -> Pact:
+def default_for(agent: str, environment: str, version: str, at_ns: int) -> Pact:
     return default_pact()
 
 

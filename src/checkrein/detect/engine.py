@@ -70,12 +70,13 @@ class _Snapshot(msgspec.Struct):
 
 
 Found = Signal | Halt
-PactOf = Callable[[str, str], Pact]
-"""The pact in force for (agent, environment)."""
+PactOf = Callable[[str, str, str, int], Pact]
+"""The pact of (agent, environment) of that version; of an unknown one or "", the one that was in
+force then (ns since 1970). An agent may have decided by what has been replaced since."""
 
 
 class Engine:
-    """Not for several threads. `pact_of(agent, environment)` answers at once, from memory. Events
+    """Not for several threads. `pact_of` answers at once, from memory. Events
     of runs that have ended reach only detectors that do not keep their state by the run."""
 
     def __init__(
@@ -226,7 +227,7 @@ class Engine:
                 self._forget(next(iter(self.runs)))
             facts = RunFacts(
                 event.environment, event.room, event.agent, event.run_id, event.task_id,
-                self._pact_of(event.agent, event.environment),
+                self._pact_of(event.agent, event.environment, "", event.ts),
             )  # fmt: skip
         self.runs[event.run_id] = facts
         if event.step > facts.step:
@@ -234,11 +235,14 @@ class Engine:
         if isinstance(event, RunStart):
             facts.parent_run_id = event.parent_run_id
             facts.pact_version = event.pact_version
-            facts.pact = self._pact_of(event.agent, event.environment)
+            facts.pact = self._declared(event, event.pact_version)
         elif isinstance(event, ScopeDecision) and event.rule == PACT_ADOPTED:
             facts.pact_version = event.pact_version
-            facts.pact = self._pact_of(event.agent, event.environment)
+            facts.pact = self._declared(event, event.pact_version)
         return facts
+
+    def _declared(self, event: Base, version: str) -> Pact:
+        return self._pact_of(event.agent, event.environment, version, event.ts)
 
     def _forget(self, run_id: str) -> None:
         facts = self.runs.pop(run_id)

@@ -173,7 +173,9 @@ class Client:
             if not info.ambient:
                 run.record(
                     events.Status, status="running", reason="named", goal=info.goal,
-                    task_type=info.task_type, detail={"labels": info.labels, "pact": pact.pact},
+                    task_type=info.task_type, detail={
+                        "labels": info.labels, "pact": pact.pact, "pact_version": pact.version,
+                    },
                 )  # fmt: skip
         else:
             run.record(

@@ -46,6 +46,7 @@ RETRY_S = 0.5
 BUSY_MS_MAX = 5
 IDLE_TICKS_MAX = 3
 INCIDENTS_KEPT_MAX = 2_000
+PACTS_KEPT_MAX = 8
 STATE_FILE = "state.msgpack"
 
 
@@ -56,35 +57,50 @@ async def run(context: RoleContext) -> None:
 
 
 class Pacts:
-    """What is in force, by agent and environment, as the bucket of levels has it; `default` holds
-    for all others."""
+    """What is and was in force, by agent and environment, as the bucket of levels has it;
+    `default` holds for all others. The last few of each are kept: events tell of decisions that
+    were taken by them."""
 
     def __init__(self) -> None:
-        self._pacts: dict[tuple[str, str], Pact] = {}
+        self._pacts: dict[tuple[str, str], list[tuple[int, Pact]]] = {}
         self._default = default_pact()
 
-    def of(self, agent: str, environment: str) -> Pact:
+    def of(self, agent: str, environment: str, version: str = "", at_ns: int | None = None) -> Pact:
+        """The one of that version; else the one in force at that time, or now."""
         place = place_of(environment)
-        own = self._pacts.get((agent, place))
-        return own or self._pacts.get((EVERYONE, place)) or self._default
+        own = self._pacts.get((agent, place)) or []
+        all_of_us = self._pacts.get((EVERYONE, place)) or []
+        if version:
+            for _, pact in reversed([*all_of_us, *own]):
+                if pact.version == version:
+                    return pact
+        for since_ns, pact in (*reversed(own), *reversed(all_of_us)):
+            if at_ns is None or since_ns <= at_ns:
+                return pact
+        return self._default
 
-    def take(self, entry: Entry) -> tuple[str, str, Pact] | None:
+    def take(self, entry: Entry, standing: bool = False) -> tuple[str, str, Pact] | None:
         """A change of the bucket; what is now in force for an agent, if it has a pact. One that
-        cannot be read changes nothing, as everywhere else."""
+        cannot be read changes nothing, as everywhere else. `standing`: it stood there before
+        anybody looked, since when nobody knows."""
         agent, environment = subjects.pact_key_of(entry.key)
         if entry.value is None:
             self._pacts.pop((agent, environment), None)
             return None
         try:
-            texts = decode(entry.value, PactSet).enforced
-            if not texts:
-                self._pacts.pop((agent, environment), None)
-                return None
-            pact = read_chain([(each.name, each.text) for each in texts])
+            level = decode(entry.value, PactSet)
+            pact = read_chain([(each.name, each.text) for each in level.enforced])
         except (PactError, MessageError) as error:
             _log.error("a pact in force cannot be read, the one before holds here: %s", error)
             return None
-        self._pacts[agent, environment] = pact
+        before = self.of(agent, environment)
+        known = self._pacts.setdefault((agent, environment), [])
+        if known and known[-1][1].version == pact.version:
+            return None
+        if not known and not standing:
+            known.append((0, before))
+        known.append((0 if standing else level.issued_at, pact))
+        del known[:-PACTS_KEPT_MAX]
         return agent, environment, pact
 
 
@@ -109,7 +125,7 @@ class Watch:
         incidents = await self._control.bucket(subjects.BUCKET_INCIDENTS)
         pacts = await self._control.bucket(subjects.BUCKET_PACT_LEVELS)
         for entry in await pacts.entries():
-            self._pacts.take(entry)
+            self._pacts.take(entry, standing=True)
         for entry in await incidents.entries():
             self._kept[entry.key] = entry.revision
         await self._take_up()

@@ -18,6 +18,8 @@ import msgspec
 
 from checkrein.bus.messages import RunRecord, SessionGrant, SessionRequest
 from checkrein.bus.types import Bus
+from checkrein.sdk.config import state_folder
+from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.supervise import front, launch, proc
 from checkrein.supervise.cgroup import Leaf
 from checkrein.supervise.household import Household
@@ -137,6 +139,7 @@ class _Service:
         )  # fmt: skip
         supervisor.session = self.manifest.session
         supervisor.need(self.manifest.agents)
+        supervisor.kept_pacts = KeptPacts(state_folder(self.options.environ).parent / "pacts")
         if self.options.pact:
             supervisor.pacts[self.options.agent if self.options.named else ""] = self.options.pact
             supervisor.pacts[self.options.agent] = self.options.pact
@@ -171,6 +174,7 @@ class _Service:
                 await link.settled.wait()
         if link.error:
             self._say(f"no contact with the server, recording locally: {link.error}", True)
+            self._begin_by_kept(supervisor)
         if self.why_not_cgroup:
             self._say(f"no cgroup ({self.why_not_cgroup}); sweeping instead", False)
         record = self.manifest.run
@@ -201,6 +205,23 @@ class _Service:
         self._remember(supervisor, ended=True)
         self._last_line(unit)
         return exited.shell_code
+
+    def _begin_by_kept(self, supervisor: Supervisor) -> None:
+        """Without a server and without a pact of its own, the agent begins by the last pact that
+        the server gave it."""
+        agent = self.options.agent
+        if self.options.pact or agent in supervisor.pact_sets:
+            return
+        found = supervisor.kept_pacts.find(agent, self.options.environment)
+        if found is None:
+            return
+        pact_set, at_ns = found
+        supervisor.pact_sets[agent] = pact_set
+        age_s = max(0, self.world.now_ns() - at_ns) / 1e9
+        self._say(
+            f"{agent} begins under the last pact that the server gave it, version "
+            f"{pact_set.enforced_version or 'default'}, {age_s:.0f} s old", True,
+        )  # fmt: skip
 
     def _release(self, held: "launch.Held", supervisor: Supervisor) -> None:
         """The program begins. Raises CannotStart."""

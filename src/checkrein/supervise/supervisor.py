@@ -16,6 +16,7 @@ from checkrein.bus.messages import Order, Progress, RunRecord
 from checkrein.bus.orders import Accepted, Inbox, OrderRefused
 from checkrein.bus.pacts import OLD, REPEATED, Held, Holding, PactRefused, PactSet
 from checkrein.bus.signed_pacts import PactInbox
+from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.sdk.local import Pacts
 from checkrein.supervise import happenings as h
 from checkrein.supervise import proc
@@ -65,6 +66,8 @@ class Supervisor:
         """What the server has put in force, by agent."""
         self.pact_inbox: PactInbox | None = None
         self.held_changed = asyncio.Event()
+        self.kept_pacts = KeptPacts(None)
+        """What the server said last, for starting while it is away."""
         self.reports = Reports()
         self.changed = asyncio.Event()
         self.to_register: dict[str, RunRecord] = {}
@@ -180,6 +183,7 @@ class Supervisor:
     def adopt(self, pact_set: PactSet) -> None:
         """From now on this holds for its agent, here and in every process of its own."""
         self.pact_sets[pact_set.agent] = pact_set
+        self.kept_pacts.keep(pact_set, self.world.now_ns())
         for unit in self.units.values():
             for peer in unit.peers:
                 peer.send(Pacts(sets=[pact_set]))
