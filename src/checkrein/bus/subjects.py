@@ -13,7 +13,10 @@ Control bus
     rcpt.<session>                  plain             holder -> control: `Progress`, one or a list
     reg.<session>                   request           holder -> control: `Registration`
     beat.<session>                  plain, request    holder -> control each second: `Beat`
+    ask.<session>                   request           holder -> control: `Ask`, `Raise`
     ctl.command                     request           api, watch -> control: `CommandRequest`
+    ctl.approvals  ctl.decide       request           api -> control: approvals, the word on them
+    ctl.escalations ctl.acknowledge request           api -> control: the same for escalations
     ctl.runs  ctl.commands          request           api -> control: what it knows
     live.changed                    plain             control -> api: a run or a command changed
     pact.<session>                  plain             api -> holder: a signed `PactSet`
@@ -30,6 +33,8 @@ Control bus
     bucket `pact_texts`             <digest>          the YAML of a version, never changed
     bucket `pact_levels`            <agent>.<environment>  `PactSet`: what is in force, whole
     bucket `tokens`                 <name>            who may ask the api for what, hashed
+    bucket `approvals`              <approval>        what people were asked, and their answers
+    bucket `escalations`            <escalation>      what people must look at, and until when
     bucket `agents`                                   identities
 """
 
@@ -122,6 +127,10 @@ def beat(session: str) -> str:
     return f"beat.{session}"
 
 
+def ask(session: str) -> str:
+    return f"ask.{session}"
+
+
 def desired_key(session: str, run_id: str) -> str:
     return f"{session}.{run_id}"
 
@@ -152,6 +161,10 @@ def inbox(session: str) -> str:
 CONTROL_COMMAND = "ctl.command"
 CONTROL_RUNS = "ctl.runs"
 CONTROL_COMMANDS = "ctl.commands"
+CONTROL_APPROVALS = "ctl.approvals"
+CONTROL_DECIDE = "ctl.decide"
+CONTROL_ESCALATIONS = "ctl.escalations"
+CONTROL_ACKNOWLEDGE = "ctl.acknowledge"
 LIVE_CHANGED = "live.changed"
 PACTS_ASK = "pacts.ask"
 
@@ -167,6 +180,8 @@ BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
+BUCKET_APPROVALS = "approvals"
+BUCKET_ESCALATIONS = "escalations"
 BUCKETS = (
     BUCKET_DESIRED,
     BUCKET_RUNS,
@@ -180,4 +195,6 @@ BUCKETS = (
     BUCKET_TOKENS,
     BUCKET_WATCH,
     BUCKET_SESSIONS,
+    BUCKET_APPROVALS,
+    BUCKET_ESCALATIONS,
 )

@@ -228,7 +228,8 @@ class Status(Base, frozen=True, kw_only=True, tag="status"):
 
 class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
     """A guard judged an action, `{kind, name, arguments}`; `advice` says what the agent may do.
-    `shadow`: by a pact that is only watched, so the action was let pass."""
+    `inputs` are the values that decided. `shadow`: the pact is only watched, and the action was let
+    pass."""
 
     call_id: str
     action: dict[str, Any]
@@ -239,6 +240,7 @@ class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
     advice: str = ""
     pact: str = ""
     pact_version: str = ""
+    inputs: dict[str, Any] = {}
     shadow: bool = False
 
 

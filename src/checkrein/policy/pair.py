@@ -1,105 +1,110 @@
-"""The pact that decides, and beside it one that is only watched."""
+"""Two pacts at once: the one that is in force, and one that is only watched before it is.
 
-from collections.abc import Callable
-from copy import copy
-from threading import Lock
+The watched pact (stage `shadow`) judges every action that goes on, and what it would not have let
+pass stands beside the verdict (`Verdict.beside`). It never stops anything, and never counts
+towards what is in force.
+"""
+
 from typing import Any
 
 import msgspec
 
 from checkrein.policy.guard import RunGuard
-from checkrein.policy.types import Action, Pact, Verdict
-
-Tell = Callable[[Action, Verdict], None]
-
-
-def _nobody(action: Action, verdict: Verdict) -> None:
-    return None
+from checkrein.policy.types import Action, Pact, Place, Verdict
 
 
 class PairGuard:
-    """Judges by `enforced`; what it lets pass is judged by `shadow`, too, and `tell` hears what
-    that one would not have let pass as it is (a verdict with `shadow` set). Nothing that the shadow
-    does, failing included, changes what is decided. Safe from any thread; pure but for `tell`."""
+    """The guard of one run. Safe from several threads. `shadow` None: nothing is watched."""
 
     def __init__(self, enforced: RunGuard, shadow: RunGuard | None = None) -> None:
         self.enforced = enforced
         self.shadow = shadow
-        self.tell: Tell = _nobody
-        self._lock = Lock()
+
+    @property
+    def pact(self) -> Pact:
+        return self.enforced.pact
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
-        """The enforced pact's verdict. `adopt` comes before or after both judgements, never
-        between them."""
-        with self._lock:
-            verdict = self.enforced.judge(action, now_ns)
-            shadow = self.shadow
-            if shadow is None or verdict.kind in ("deny", "ask"):
-                return verdict
-            watched = self._watched(lambda: shadow.judge(action, now_ns))
-        if watched.kind != "allow":
-            self._say(action, watched)
-        return verdict
+        return self._beside(self.enforced.judge(action, now_ns), action, now_ns)
+
+    def granted(self, action: Action, now_ns: int) -> Verdict:
+        return self._beside(self.enforced.granted(action, now_ns), action, now_ns)
 
     def step(self, now_ns: int) -> Verdict:
-        with self._lock:
-            verdict = self.enforced.step(now_ns)
-            shadow = self.shadow
-            if shadow is None or verdict.kind in ("deny", "ask"):
-                return verdict
-            watched = self._watched(lambda: shadow.step(now_ns))
-        if watched.kind != "allow":
-            self._say(Action(kind="model", name="step"), watched)
-        return verdict
+        if self.shadow is not None:
+            self.shadow.step(now_ns)
+        return self.enforced.step(now_ns)
 
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
-        self.enforced.returned(action, result, error, now_ns)
-        if self.shadow is not None:
-            self.shadow.returned(action, result, error, now_ns)
+        for guard in self._both():
+            guard.returned(action, result, error, now_ns)
 
     def model_returned(
-        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
-    ) -> None:
-        self.enforced.model_returned(input_tokens, output_tokens, usd, now_ns, model)
-        if self.shadow is not None:
-            self.shadow.model_returned(input_tokens, output_tokens, usd, now_ns, model)
+        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
+        model: str = "", call_id: str = "",
+    ) -> None:  # fmt: skip
+        for guard in self._both():
+            guard.model_returned(input_tokens, output_tokens, usd, now_ns, model, call_id)
+
+    @property
+    def listens(self) -> bool:
+        """Whether what the user and the system say matters to a rule."""
+        return any(guard.flow is not None for guard in self._both())
+
+    def placed(self, place: Place) -> None:
+        for guard in self._both():
+            guard.placed(place)
+
+    def heard(self, role: str, text: str) -> None:
+        for guard in self._both():
+            guard.heard(role, text)
+
+    def remembered(self, key: str, value: Any, *, wrote: bool) -> None:
+        for guard in self._both():
+            guard.remembered(key, value, wrote=wrote)
+
+    def said_confidence(self, confidence: float) -> None:
+        for guard in self._both():
+            guard.said_confidence(confidence)
+
+    def objections(self, output: Any) -> list[str]:
+        return self.enforced.objections(output)
 
     def paused(self, duration_ns: int) -> None:
-        self.enforced.paused(duration_ns)
-        if self.shadow is not None:
-            self.shadow.paused(duration_ns)
+        for guard in self._both():
+            guard.paused(duration_ns)
 
-    def forked(self) -> None:
-        self._lock = Lock()
-        self.enforced.forked()
-        if self.shadow is not None:
-            self.shadow.forked()
+    def raised(self, name: str, amount: float) -> None:
+        for guard in self._both():
+            guard.raised(name, amount)
 
-    def adopt(self, pact: Pact, shadow: Pact | None) -> None:
-        """Both at once. The enforced one keeps the run's counters; so does the shadow, or it takes
-        over what was spent so far."""
-        with self._lock:
-            if pact.version != self.enforced.pact.version:
-                self.enforced.adopt(pact)
-            if shadow is None:
-                self.shadow = None
-            elif self.shadow is not None:
-                self.shadow.adopt(shadow)
-            else:
-                fresh = RunGuard(shadow)
-                fresh.spent = copy(self.enforced.spent)
-                self.shadow = fresh
-
-    def _watched(self, judge: Callable[[], Verdict]) -> Verdict:
-        try:
-            return judge()
-        except Exception as error:
-            pact = self.shadow.pact if self.shadow is not None else self.enforced.pact
-            return Verdict(
-                kind="deny", guard="shadow", rule="shadow.erred",
-                reason=f"the pact in shadow could not judge: {error!r}", advice="ESCALATE",
-                pact=pact.pact, pact_version=pact.version,
+    def adopt(self, enforced: Pact, shadow: Pact | None = None) -> None:
+        """From now on these: one assignment each, so that no action is judged by a mixture. What
+        the run has done stays known to the pact in force; a pact newly watched begins from now."""
+        self.enforced.adopt(enforced)
+        if shadow is None:
+            self.shadow = None
+        elif self.shadow is not None:
+            self.shadow.adopt(shadow)
+        else:
+            self.shadow = RunGuard(
+                shadow, self.enforced.now_ns, self.enforced.place, watching=True,
+                resolve=self.enforced.resolve, profile=self.enforced.profile,
             )  # fmt: skip
 
-    def _say(self, action: Action, verdict: Verdict) -> None:
-        self.tell(action, msgspec.structs.replace(verdict, shadow=True, runaway=False))
+    def forked(self) -> None:
+        for guard in self._both():
+            guard.forked()
+
+    def _both(self) -> tuple[RunGuard, ...]:
+        shadow = self.shadow
+        return (self.enforced,) if shadow is None else (self.enforced, shadow)
+
+    def _beside(self, verdict: Verdict, action: Action, now_ns: int) -> Verdict:
+        shadow = self.shadow
+        if shadow is None or verdict.kind in ("deny", "ask"):
+            return verdict
+        watched = shadow.judge(action, now_ns)
+        if watched.kind == "allow" or (watched.kind, watched.rule) == (verdict.kind, verdict.rule):
+            return verdict
+        return msgspec.structs.replace(verdict, beside=watched)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.bus.approvals import Ask, Asked, Raise
 from checkrein.bus.messages import RunRecord
 from checkrein.bus.pacts import Holding, PactSet
 
@@ -103,5 +104,11 @@ class Holds(msgspec.Struct, frozen=True, kw_only=True, tag="holds"):
     holdings: list[Holding]
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need | Holds
-FromSupervisor = Welcome | Instruct | Pacts
+class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told"):
+    """supervisor -> agent: what control answered to an `Ask` or a `Raise`, already verified."""
+
+    answer: Asked
+
+
+FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Holds
+FromSupervisor = Welcome | Instruct | Told | Pacts

@@ -87,7 +87,7 @@ class Pacts:
             if adopted is None and away and not other_end:
                 adopted = self._last_known(agent, environment, local)
             if adopted is not None and adopted.enforced is not None:
-                return Seat.of(adopted.enforced, adopted.shadow, adopted.source.revision)
+                return _seat_of(adopted, adopted.enforced)
             seat = self._own(agent, other_end, local, make_seat)
             if adopted is not None:
                 seat.adopt(seat.pact, adopted.shadow, adopted.source.revision)
@@ -164,8 +164,13 @@ class Pacts:
     def _swap(self, run: Run, adopted: Adopted) -> None:
         before = run.seat.pact.version
         enforced = adopted.enforced or self._local.get(run.info.agent) or default_pact()
-        run.adopt(enforced, adopted.shadow, adopted.source.revision)
         source = adopted.source
+        if not run.adopt(enforced, adopted.shadow, source.revision):
+            said = f"version {enforced.version} is not adopted by this run, {before} stays"
+            quiet.LOG.error("checkrein: run %s: %s", run.run_id, said)
+            run.say_pact("pact.not_adopted", said, run.seat.pact)
+            self._errors[run.info.agent] = said
+            return
         if enforced.version != before:
             run.say_pact(
                 "pact.adopted", f"version {enforced.version} takes the place of {before}, put in "
@@ -197,6 +202,15 @@ def _read(pact_set: PactSet) -> Adopted:
         return read_chain([(each.name, each.text) for each in texts], name) if texts else None
 
     return Adopted(pact_set, pact_of(pact_set.enforced), pact_of(pact_set.shadow))
+
+
+def _seat_of(adopted: Adopted, enforced: Pact) -> Seat:
+    try:
+        return Seat.of(enforced, adopted.shadow, adopted.source.revision)
+    except Exception as error:
+        quiet.fault("beginning under the server's pact", error)
+        where = f"beginning under version {enforced.version}"
+        return Seat(Failed(where, error), enforced, adopted.source.revision)
 
 
 def _age(seconds: float) -> str:

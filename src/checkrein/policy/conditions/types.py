@@ -30,18 +30,25 @@ KindName = Literal[
     "map",
     "timestamp",
     "duration",
+    "type",
     "dyn",
 ]
 
 
 class Kind(msgspec.Struct, frozen=True):
     """The type of a value. `items` of a list or of a map's values; `fields` of a map whose keys are
-    known (then any other key is an error); `optional` are those that may be missing."""
+    known (then any other key is an error, unless the map is `open`); `optional` are those that may
+    be missing. `values` are all that a text, a number or a bool may be, `least` and `most` the
+    bounds of a number, where a schema says so: only `constancy` reads these three."""
 
     name: KindName
     items: "Kind | None" = None
     fields: dict[str, "Kind"] | None = None
     optional: frozenset[str] = frozenset()
+    open: bool = False
+    values: tuple[str | int | float | bool, ...] | None = None
+    least: float | None = None
+    most: float | None = None
 
 
 DYN = Kind("dyn")

@@ -31,7 +31,7 @@ them, but is written in another way, needs the token."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
     ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
-     "tokens", "status", "stream", "contents", "healthz", "metrics")
+     "tokens", "approvals", "escalations", "status", "stream", "contents", "healthz", "metrics")
 )  # fmt: skip
 
 
