@@ -72,6 +72,24 @@ def test_random_expressions(text: str, args: dict[str, Any]) -> None:
         assert same(mine, python) or known, (mine, rust, python)
 
 
+_LIES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 2.0, "", "a", "b", "k"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["k", "a"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+_FIELDS = ["i", "j", "d", "e", "s", "t", "b", "ints", "texts", "map"]
+
+
+@given(_ANY, st.fixed_dictionaries(dict.fromkeys(_FIELDS, _LIES)))
+@settings(max_examples=1500, deadline=None, suppress_health_check=_SLOW)
+def test_arguments_that_are_not_what_they_were_declared(text: str, args: dict[str, Any]) -> None:
+    """Compiled and interpreted still agree, and no other error comes out."""
+    ours(text, {"args": args}, NAMES)
+
+
 @given(_ANY, FACTS)
 @settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 def test_random_expressions_beside_the_other(text: str, args: dict[str, Any]) -> None:

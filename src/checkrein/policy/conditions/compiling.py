@@ -34,7 +34,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from checkrein.policy.conditions.kinds import kind_of_schema, standard_names
-from checkrein.policy.conditions.types import Condition, EvaluationError, Kind
+from checkrein.policy.conditions.types import Condition, ConditionError, EvaluationError, Kind
 
 __all__ = ["STANDARD", "compile_condition", "constancy", "kind_of_schema", "standard_names"]
 
@@ -137,10 +137,12 @@ def _compile(text: str, names: Mapping[str, Kind], must_be_bool: bool) -> Compil
     from checkrein.policy.conditions.emitting import emitted
     from checkrein.policy.conditions.parsing import parse
 
-    tree = parse(text)
-    node, read = checking.check(tree, names)
-    if must_be_bool:
-        checking.must_be_bool(node)
-    else:
-        checking.must_be_plain(node)
-    return Compiled(text, node, read, must_be_bool, emitted(node, read, must_be_bool))
+    try:
+        node, read = checking.check(parse(text), names)
+        if must_be_bool:
+            checking.must_be_bool(node)
+        else:
+            node = checking.must_be_plain(node)
+        return Compiled(text, node, read, must_be_bool, emitted(node, read, must_be_bool))
+    except RecursionError:  # the caller's own stack is nearly full
+        raise ConditionError("nested too deeply to be compiled here") from None
