@@ -64,8 +64,8 @@ class Run:
         calls = [{"call_id": f"c{n}", "kind": "tool"} for n in range(in_flight)]
         return Heartbeat(**self.common(), interval_ns=10 * SECOND_NS, in_flight=calls)
 
-    def is_(self, status: str) -> Status:
-        return Status(**self.common(), status=status)
+    def is_(self, status: str, **detail: Any) -> Status:
+        return Status(**self.common(), status=status, detail=detail)
 
     def asks_model(self, call_id: str = "m", tools: list[str] | None = None) -> ModelRequest:
         return ModelRequest(**self.common(), call_id=call_id, tools=tools or [])

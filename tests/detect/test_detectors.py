@@ -21,7 +21,7 @@ def watched(pact: str = "") -> Watched:
 
 
 def test_budget_warns_then_says_runaway_once_and_asks_for_a_halt() -> None:
-    run, seen = Run(), watched("budgets: {tool_calls: 5}")
+    run, seen = Run(), watched("budgets: {tool_calls: 5, exhausted: stop}")
     seen.see(run.starts())
     for number in range(8):
         seen.see(run.calls(Made("get", {"n": number}, f"{LONG} {number}")))
@@ -29,6 +29,26 @@ def test_budget_warns_then_says_runaway_once_and_asks_for_a_halt() -> None:
     over = signals(seen.said, "budget")[-1]
     assert (over.value, over.limit) == (6.0, 5.0)
     assert [halt.run_id for halt in halts(seen.said)] == [run.run_id]
+
+
+def test_a_budget_that_pauses_is_a_runaway_only_when_the_run_goes_on() -> None:
+    run, seen = Run(), watched("budgets: {tool_calls: 2}\nwarn_at: 100%")
+    seen.see(run.starts())
+    for number in range(3):
+        seen.see(run.calls(Made("get", {"n": number}, f"{LONG} {number}")))
+    assert levels(seen.said, "budget") == ["warn", "breach"]
+    for number in range(3, 8):
+        seen.see(run.calls(Made("get", {"n": number}, f"{LONG} {number}")))
+    assert levels(seen.said, "budget") == ["warn", "breach", "runaway"]
+
+
+def test_a_raised_budget_is_over_only_beyond_what_was_added() -> None:
+    run, seen = Run(), watched("budgets: {tool_calls: 2}\nwarn_at: 100%")
+    seen.see(run.starts(), run.is_("running", raised={"tool_calls": 3}))
+    for number in range(6):
+        seen.see(run.calls(Made("get", {"n": number}, f"{LONG} {number}")))
+    assert levels(seen.said, "budget") == ["warn", "breach"]
+    assert signals(seen.said, "budget")[-1].limit == 5.0
 
 
 def test_exactly_the_budget_is_not_over_it() -> None:
@@ -40,7 +60,7 @@ def test_exactly_the_budget_is_not_over_it() -> None:
 
 
 def test_money_is_priced_when_nobody_has_and_said_when_nobody_can() -> None:
-    run, seen = Run(), watched("budgets: {usd: 0.01}")
+    run, seen = Run(), watched("budgets: {usd: 0.01, exhausted: stop}")
     seen.see(run.starts(), run.hears_model(10, model="home-made"))
     assert [each.subject for each in signals(seen.said, "budget")] == ["unpriced"]
     seen.see(run.hears_model(100_000, provider="openai", model="gpt-5-mini"))
@@ -48,7 +68,7 @@ def test_money_is_priced_when_nobody_has_and_said_when_nobody_can() -> None:
 
 
 def test_wall_clock_counts_by_ticks_and_not_in_a_pause() -> None:
-    run, seen = Run(), watched("budgets: {wall: 1m}\nwarn_at: 100%")
+    run, seen = Run(), watched("budgets: {wall: 1m, exhausted: stop}\nwarn_at: 100%")
     seen.see(run.starts(), run.is_("paused"))
     assert not seen.tick(run.ts + 300 * SECOND_NS)
     run.ts += 300 * SECOND_NS

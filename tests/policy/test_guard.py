@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from checkrein.policy import guard as guards
+from checkrein.policy import guards
 from checkrein.policy.guard import OPEN_CALLS_MAX, REFUSALS_MAX, RunGuard
 from checkrein.policy.pact import default_pact, load
 from checkrein.policy.types import Action, Verdict
@@ -74,12 +74,30 @@ def test_models_match_by_pattern(model: str, kind: str) -> None:
 def test_tool_calls_end_at_the_budget_and_warn_before() -> None:
     agent = Agent("budgets: {tool_calls: 5}")
     kinds = [agent.uses("get", {"n": n}, n=n).kind for n in range(6)]
-    assert kinds == ["allow", "allow", "steer", "allow", "allow", "deny"]
+    assert kinds == ["allow", "allow", "steer", "allow", "allow", "ask"]
     verdict = agent.asks("get", n=99)
     assert (verdict.rule, verdict.advice, verdict.runaway) == (
         "budgets.tool_calls", "TERMINAL", True,
     )  # fmt: skip
     assert agent.guard.spent.tool_calls == 5
+
+
+def test_a_budget_that_stops_is_not_asked_about() -> None:
+    agent = Agent("budgets: {tool_calls: 1, exhausted: stop}\nwarn_at: 100%")
+    agent.uses("get", 1, n=1)
+    verdict = agent.asks("get", n=2)
+    assert (verdict.kind, verdict.advice, verdict.runaway) == ("deny", "TERMINAL", True)
+
+
+def test_a_raised_budget_lets_the_run_go_on() -> None:
+    agent = Agent("budgets: {tool_calls: 1}\nwarn_at: 100%")
+    agent.uses("get", 1, n=1)
+    assert agent.asks("get", n=2).kind == "ask"
+    agent.guard.raised("tool_calls", 1)
+    assert agent.uses("get", 2, n=2).kind == "steer"
+    assert agent.asks("get", n=3).kind == "ask"
+    agent.guard.raised("unicorns", 5)
+    assert agent.asks("get", n=3).kind == "ask"
 
 
 def test_the_warning_tells_the_agent_what_is_used() -> None:
@@ -91,7 +109,7 @@ def test_the_warning_tells_the_agent_what_is_used() -> None:
 
 def test_steps_end_at_the_budget() -> None:
     guard = RunGuard(load("pact: t\nbudgets: {steps: 2}\nwarn_at: 100%"))
-    assert [guard.step(n).kind for n in range(1, 4)] == ["allow", "steer", "deny"]
+    assert [guard.step(n).kind for n in range(1, 4)] == ["allow", "steer", "ask"]
     assert guard.spent.steps == 2
 
 

@@ -74,18 +74,6 @@ def test_what_is_wrong_is_refused_with_its_place(text: str, place: str, says: st
     assert says in str(refused.value)
 
 
-@pytest.mark.parametrize("key", ["sequence", "flow", "escalate", "output", "redact"])
-def test_rules_that_cannot_be_enforced_yet_are_refused(key: str) -> None:
-    with pytest.raises(PactError, match=f"`{key}` cannot be enforced by this version"):
-        load(f"pact: a\n{key}: []")
-
-
-@pytest.mark.parametrize("key", ["allow", "ask", "once_per"])
-def test_rules_of_a_tool_that_cannot_be_enforced_yet_are_refused(key: str) -> None:
-    with pytest.raises(PactError, match=f"pact:2:13: `{key}` cannot be enforced"):
-        load(f"pact: a\ntools: {{x: {{{key}: y}}}}")
-
-
 @pytest.mark.parametrize(
     "text", ["", "\x00", "[" * 30_000, "a: " * 30_000, "x" * 70_000, "- \ud800"]
 )

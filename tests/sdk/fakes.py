@@ -75,10 +75,21 @@ class ScriptedGuard:
     def step(self, now_ns: int) -> Verdict:
         return ALLOW
 
-    def model_returned(
-        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
-    ) -> None:
+    listens = False
+
+    def granted(self, action: Action, now_ns: int) -> Verdict:
+        return ALLOW
+
+    def objections(self, output: Any) -> list[str]:
+        return []
+
+    def model_returned(self, *_: Any) -> None:
         return None
+
+    def told(self, *_: Any, **__: Any) -> None:
+        return None
+
+    placed = heard = remembered = said_confidence = raised = adopt = told
 
     def paused(self, duration_ns: int) -> None:
         self.paused_ns += duration_ns

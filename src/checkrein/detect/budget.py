@@ -1,7 +1,9 @@
 """Budgets: what a run has spent against its pact, seen from outside.
 
 Where the agent's own guard enforces the pact, the first sign is its refusal; where none does, the
-totals of the events tell. Being over a budget is a runaway.
+totals of the events tell. Being over a budget that stops is a runaway; over one that pauses
+(`exhausted: pause`), going on is: the call that used it up had begun before, the third thing done
+after it had not.
 """
 
 from typing import Any
@@ -21,13 +23,18 @@ from checkrein.events.types import (
 from checkrein.policy.budgets import Limit, Spent, has_budgets, limits
 from checkrein.policy.prices import cost
 
+GOES_ON_MAX = 2
+
 
 class BudgetState(msgspec.Struct):
-    """Bound: a few counters, and the names of at most five budgets told of, twice."""
+    """Bound: a few counters, and the names of at most five budgets told of, three times each.
+    `raised`: what somebody has added to a budget; `gone_on`: what was done since one was over."""
 
     spent: Spent
     paused_since_ns: int = 0
     told: dict[str, bool] = {}
+    raised: dict[str, float] = {}
+    gone_on: int = 0
 
 
 class Budget(PerRun):
@@ -51,7 +58,8 @@ class Budget(PerRun):
             case ModelResponse():
                 self._spend(spent, event, context)
             case Status():
-                _pause(state, event.status == "paused", context.now_ns)
+                _pause(state, event.status in ("paused", "waiting_human"), context.now_ns)
+                _raise(state, event.detail.get("raised"))
                 return NOTHING
             case ScopeDecision():
                 return _refused(event)
@@ -82,16 +90,21 @@ class Budget(PerRun):
     def _compare(
         self, state: BudgetState, context: Context, evidence: tuple[tuple[str, int], ...]
     ) -> list[Observation]:
-        found = []
-        for limit in limits(context.pact, state.spent, context.now_ns):
+        found, pact = [], context.pact
+        is_over = False
+        for each in limits(pact, state.spent, context.now_ns):
+            limit = Limit(each.name, each.spent, each.limit + state.raised.get(each.name, 0.0))
             over = limit.spent > limit.limit
-            if not over and limit.share < context.pact.warn_at:
+            is_over = is_over or over
+            if not over and limit.share < pact.warn_at:
                 continue
-            name = f"{limit.name} over" if over else limit.name
+            runs_on = over and (pact.budgets.exhausted == "stop" or state.gone_on > GOES_ON_MAX)
+            name = f"{limit.name}{' over' if over else ''}{' and on' if runs_on else ''}"
             if name in state.told:
                 continue
             state.told[name] = True
-            found.append(_observation(limit, over, evidence))
+            found.append(_observation(limit, over, runs_on, evidence))
+        state.gone_on = state.gone_on + 1 if is_over else 0
         if state.spent.unpriced and "unpriced" not in state.told:
             state.told["unpriced"] = True
             found.append(Observation(
@@ -102,11 +115,13 @@ class Budget(PerRun):
         return found
 
 
-def _observation(limit: Limit, over: bool, evidence: tuple[tuple[str, int], ...]) -> Observation:
+def _observation(
+    limit: Limit, over: bool, runs_on: bool, evidence: tuple[tuple[str, int], ...]
+) -> Observation:
     return Observation(
         level="breach" if over else "warn",
         why=f"{limit} are used" + (", which is over the budget" if over else ""),
-        runaway=over,
+        runaway=runs_on,
         value=limit.spent,
         limit=limit.limit,
         evidence=evidence,
@@ -122,6 +137,15 @@ def _refused(event: ScopeDecision) -> Observations:
         level="warn" if unpriced else "breach", runaway=not unpriced, why=event.reason,
         evidence=shown(event), subject=event.rule.removeprefix("budgets."),
     )]  # fmt: skip
+
+
+def _raise(state: BudgetState, raised: Any) -> None:
+    for name, amount in raised.items() if isinstance(raised, dict) else ():
+        if isinstance(amount, int | float) and len(state.raised) < 16:
+            key = str(name).removesuffix("_s")
+            state.raised[key] = state.raised.get(key, 0.0) + amount
+            for told in (f"{key} over", f"{key} over and on"):
+                state.told.pop(told, None)
 
 
 def _pause(state: BudgetState, paused: bool, now_ns: int) -> None:

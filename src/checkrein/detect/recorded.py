@@ -42,6 +42,7 @@ RUNS_OPEN_MAX = 4096
 """So many interleaved runs are told apart; the one heard of longest ago is forgotten first."""
 BASE_NS = 1_735_689_600_000_000_000
 """Events without a time of their own are dated from here (2025-01-01), 100 ms apart."""
+LABEL_CHARS_MAX = 8_000
 _TICK_NS = 100_000_000
 
 Rejected = Callable[[int, str], None]
@@ -261,9 +262,9 @@ _Made = Iterator[tuple[type[Any], dict[str, Any]]]
 
 def _run_start(run: _Run, fields: dict[str, Any]) -> _Made:
     labels = {"recorded_run_id": fields["run_id"]}
-    for name in ("domain", "tool_schema", "url"):
+    for name in ("domain", "tool_schema", "url", "system"):
         if fields.get(name) is not None:
-            labels[name] = _text(fields[name])
+            labels[name] = _text(fields[name])[:LABEL_CHARS_MAX]
     yield (
         RunStart,
         {

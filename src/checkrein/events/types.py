@@ -227,7 +227,9 @@ class Status(Base, frozen=True, kw_only=True, tag="status"):
 
 
 class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
-    """A guard judged an action, `{kind, name, arguments}`; `advice` says what the agent may do."""
+    """A guard judged an action, `{kind, name, arguments}`; `advice` says what the agent may do.
+    `inputs` are the values that decided. `shadow`: the pact is only watched, and the action was let
+    pass."""
 
     call_id: str
     action: dict[str, Any]
@@ -238,6 +240,8 @@ class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
     advice: str = ""
     pact: str = ""
     pact_version: str = ""
+    inputs: dict[str, Any] = {}
+    shadow: bool = False
 
 
 class ApprovalRequested(Base, frozen=True, kw_only=True, tag="approval.requested"):

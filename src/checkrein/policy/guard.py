@@ -1,98 +1,167 @@
-"""The guards of one run: each action is judged before it is made.
+"""The guard of one run: each action is judged before it is made.
 
-`RunGuard` is pure: it opens nothing and reads no clock. The guards stand in `GUARDS` in the order
-they are asked; the first that refuses decides. A guard that errs refuses, under its own name. Every
-refusal carries the rule, a reason in plain words, and what the agent may do about it (`advice`).
+`RunGuard` is pure: it opens nothing and reads no clock. What is asked, and in which order, stands
+in `guards.GUARDS`; the strictest answer decides (deny, ask, modify, steer, allow), and one that
+errs refuses, under its own name. Every refusal carries the rule, a reason in plain words, and what
+the agent may do about it (`advice`).
 
-What a refusal does not do: it does not spend. Only an allowed call counts towards a budget or a
-loop. An agent that keeps asking for what is refused is cut off: the sixth refusal in a row without
-an allowed tool call between is of the class that halts.
+What a refusal does not do: it does not spend. Only a call that goes on counts towards a budget, a
+loop, a sequence. An agent that keeps asking for what is refused is cut off: the sixth refusal in a
+row without an allowed tool call between is of the class that halts.
 """
 
-from collections.abc import Callable
-from fnmatch import fnmatchcase
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any
 
 import msgspec
 
-from checkrein.policy import loop
-from checkrein.policy.budgets import Spent, has_budgets, limits, warning_marks
-from checkrein.policy.kinds import declared_kind, seems_read
-from checkrein.policy.nearest import did_you_mean
-from checkrein.policy.types import Action, Advice, Pact, Verdict
-from checkrein.policy.units import duration_text
+from checkrein.policy import guards, loop
+from checkrein.policy.budgets import Reservations, Spent, has_budgets, limits, warning_marks
+from checkrein.policy.case import Case
+from checkrein.policy.estimates import Estimates
+from checkrein.policy.kinds import seems_read
+from checkrein.policy.prices import cost
+from checkrein.policy.rulebook import Book, Resolve, book_of
+from checkrein.policy.types import (
+    Action,
+    Budgets,
+    Deed,
+    Finding,
+    Pact,
+    Place,
+    ToolKind,
+    Verdict,
+)
 
 OPEN_CALLS_MAX = 256
 REFUSALS_MAX = 5
-_TOOLS_SHOWN_MAX = 20
+PAST_MAX = 256
+_FREE: AbstractContextManager[Any] = nullcontext()
+_STRICTNESS = {"deny": 4, "ask": 3, "modify": 2, "steer": 1, "allow": 0}
 
 
 class RunGuard:
     """Judges one run's actions by its pact. Safe to call from several threads.
 
     Times are nanoseconds of one clock that does not step back (`World.monotonic_ns`). State is
-    bounded: 16 calls and 256 fingerprints for loops, 256 calls in flight, a few counters.
+    bounded: 16 calls and 256 fingerprints for loops, 256 calls in flight, 256 past calls for rules
+    that are added later, 10,000 values of `once_per`, and what sequences and flow state.
+
+    `watching`: the verdicts are for the record only; a call that would be refused counts as made.
     """
 
-    def __init__(self, pact: Pact, started_ns: int = 0) -> None:
-        self.pact = pact
+    def __init__(
+        self, pact: Pact, started_ns: int = 0, place: Place | None = None, *,
+        resolve: Resolve | None = None, profile: Any = None, watching: bool = False,
+    ) -> None:  # fmt: skip
+        self.place = place or Place()
         self.spent = Spent(started_ns=started_ns)
+        self.reserved = Reservations()
         self.loops = loop.LoopState()
-        self.open: dict[str, loop.Call] = {}
+        self.open: dict[str, Case] = {}
+        self.once: set[tuple[str, str]] = set()
         self.now_ns = started_ns
         self.refused_in_a_row = 0
+        self.confidence = -1.0
+        self.watching = watching
+        self.task_past: Any = None
+        self.resolve = resolve
+        self.profile = profile
+        self._raised: dict[str, float] = {}
+        self.estimates = Estimates()
+        self._asked_chars: dict[str, int] = {}
+        self._model = ""
+        self._ended: deque[tuple[Deed, bool]] = deque(maxlen=PAST_MAX)
         self._warned: set[str] = set()
-        self._budgeted = has_budgets(pact)
-        self._marks = warning_marks(pact)
         self._lock = Lock()
-        self._allow = self.verdict(kind="allow")
-        self._models: dict[str, bool] = {}
+        self.past: Any = None
+        self.flow: Any = None
+        self._in_force = False
+        self._put_in_force(pact)
+
+    # -- before an action ---------------------------------------------------------------------
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
-        """The verdict on an action about to be made: allow, deny, or steer (go on, and give the
-        agent the `guidance`). An allowed tool call counts at once, and is in flight until
-        `returned`. Never raises."""
+        """The verdict on an action about to be made. A tool call that goes on (allow, modify,
+        steer) counts at once, and is in flight until `returned`. Never raises."""
         with self._lock:
             self._see(now_ns)
-            call = None
             if action.kind == "tool":
-                call = loop.call_of(action.name, action.arguments, now_ns)
-            for name, guard in GUARDS:
-                try:
-                    refusal = guard(self, action, call)
-                except Exception as error:  # a guard that errs says no
-                    refusal = self._erred(name, error)
-                if refusal is not None:
-                    return self._refuse(refusal)
-            if call is not None:
-                self.refused_in_a_row = 0
-                self.spent.tool_calls += 1
-                if len(self.open) >= OPEN_CALLS_MAX:
-                    del self.open[next(iter(self.open))]
-                self.open[action.call_id or action.name] = call
+                with self._task_lock():
+                    return self._judge_tool(action, granted=False)
+            return self._judge_model(action)
+
+    def granted(self, action: Action, now_ns: int) -> Verdict:
+        """As `judge`, of a call that somebody has said yes to: nothing is asked again, what is
+        forbidden stays forbidden. `action.arguments` are what was approved."""
+        with self._lock:
+            self._see(now_ns)
+            if action.kind == "tool":
+                with self._task_lock():
+                    return self._judge_tool(action, granted=True)
+            verdict = self._judge_model(action)
+            return self._allow if verdict.kind == "ask" else verdict
+
+    def would(self, action: Action, now_ns: int) -> Verdict:
+        """What `judge` would say of a tool call; nothing is counted, and nothing begins."""
+        with self._lock:
+            self._see(now_ns)
+            return self._judge_tool(action, granted=False, counts=False)
+
+    def step(self, now_ns: int) -> Verdict:
+        """A new step is about to begin. Counts it if allowed."""
+        with self._lock:
+            self._see(now_ns)
+            try:
+                found = guards.judge_budgets(self, None)
+                steps = self.budgets.steps
+                if found is None and steps is not None and self.spent.steps >= steps:
+                    found = guards.over(
+                        self.budgets, "steps", f"{self.spent.steps} of {steps} steps are used"
+                    )
+            except Exception as error:  # a guard that errs says no
+                found = guards.erred("budgets", "budgets", error)
+            if found is not None and not self.watching:
+                return self._said("budgets", found)
+            self.spent.steps += 1
             return self._warning() or self._allow
+
+    # -- what the run tells -------------------------------------------------------------------
 
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
         """A judged tool call came back; `error` is empty when it succeeded. Never raises."""
         with self._lock:
             self._see(now_ns)
-            call = self.open.pop(action.call_id or action.name, None)
-            if call is None:
+            case = self.open.pop(action.call_id or action.name, None)
+            if case is None:
                 return
             if error and result is None:
                 result = error
-            kind = declared_kind(self.pact, action.name, action.declared_kind)
-            reads = kind == "read" or (kind is None and seems_read(action.name))
-            loop.returned(self.loops, call, result, bool(error), reads=reads)
+            failed = bool(error)
+            deed = case.deed
+            reads = deed.kind == "read" or (deed.kind is None and seems_read(action.name))
+            loop.returned(self.loops, case.call, result, failed, reads=reads)
+            if failed:
+                self.once.difference_update(case.once)
+            self._ended.append((deed, not failed))
+            if self.book.sequences is not None:
+                self.book.sequences.ended(self.past, deed, not failed, self.task_past, now_ns)
+            if self.book.flow is not None:
+                self.book.flow.returned(self.flow, deed, result, failed)
 
     def model_returned(
-        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
-    ) -> None:
+        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
+        model: str = "", call_id: str = "",
+    ) -> None:  # fmt: skip
         """A model call came back. `usd` None: nobody knows its price. That is counted, and never
-        taken for zero: see `judge_budgets`."""
+        taken for zero."""
         with self._lock:
             self._see(now_ns)
+            self.reserved.settle(call_id)
+            self.estimates.learn(self._asked_chars.pop(call_id, 0), input_tokens, output_tokens)
+            self._model = model or self._model
             self.spent.tokens += input_tokens + output_tokens
             if usd is not None:
                 self.spent.usd += usd
@@ -100,59 +169,262 @@ class RunGuard:
                 self.spent.unpriced += 1
                 self.spent.unpriced_model = model
 
-    def step(self, now_ns: int) -> Verdict:
-        """A new step is about to begin. Counts it if allowed."""
+    def placed(self, place: Place) -> None:
+        """Whose run this is, as soon as that is known; the goal's own words are the user's."""
         with self._lock:
-            self._see(now_ns)
-            try:
-                refusal = judge_budgets(self, Action(kind="model", name=""), None)
-                steps = self.pact.budgets.steps
-                if refusal is None and steps is not None and self.spent.steps >= steps:
-                    refusal = self.over("steps", f"{self.spent.steps} of {steps} steps are used")
-            except Exception as error:  # a guard that errs says no
-                refusal = self._erred("budgets", error)
-            if refusal is not None:
-                return refusal
-            self.spent.steps += 1
-            return self._warning() or self._allow
+            before, self.place = self.place, place
+            self._facts.update(msgspec.structs.asdict(place))
+            if place.task_id != before.task_id:
+                self.task_past = self.book.task_past(place.task_id)
+            if self.flow is None:
+                return
+            if place.task_type != before.task_type:
+                self.flow = self.book.flow.new_state(self.profile, place.task_type)
+            if place.goal:
+                self.book.flow.heard(self.flow, "user", place.goal)
+
+    def heard(self, role: str, text: str) -> None:
+        """What the user or the system said: where a value that stands there comes from is known."""
+        with self._lock:
+            if self.book.flow is not None:
+                self.book.flow.heard(self.flow, role, text)
+
+    def remembered(self, key: str, value: Any, *, wrote: bool) -> None:
+        """Something went into the agent's memory, or came out of it."""
+        with self._lock:
+            if self.book.flow is not None:
+                self.book.flow.remembered(self.flow, key, value, wrote)
+
+    def said_confidence(self, confidence: float) -> None:
+        """How sure the agent says it is, from 0 to 1."""
+        self.confidence = float(confidence)
+
+    def objections(self, output: Any) -> list[str]:
+        """What the pact's `output` schema has against what the run hands over."""
+        if self.book.output is None:
+            return []
+        found: list[str] = self.book.output.objections(output)
+        return found
 
     def paused(self, duration_ns: int) -> None:
         """The run stood still by order for so long: wall-clock budgets do not count it."""
         with self._lock:
             self.spent.paused_ns += max(0, duration_ns)
 
+    def raised(self, name: str, amount: float) -> None:
+        """Somebody has raised a budget of this run (`usd`, `tokens`, `tool_calls`, `steps`,
+        `wall_s`) by so much. A name that is no budget changes nothing."""
+        with self._lock:
+            self._raised[name] = self._raised.get(name, 0) + amount
+            self._set_budgets()
+
+    def adopt(self, pact: Pact) -> None:
+        """From now on this pact. What the run has spent and done stays; rules that are new are told
+        what the run did before (its last 256 calls)."""
+        with self._lock:
+            if pact.version != self.book.pact.version or not pact.version:
+                self._put_in_force(pact)
+
     def forked(self) -> None:
         """To be called in a forked child: the lock may be one that another thread of the parent
         held."""
         self._lock = Lock()
+        if self.task_past is not None:
+            self.task_past.forked()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def pact(self) -> Pact:
+        return self.book.pact
+
+    def _put_in_force(self, pact: Pact) -> None:
+        book = book_of(pact, self.resolve)
+        past = flow = None
+        task_past = book.task_past(self.place.task_id)
+        if book.sequences is not None:
+            open_now = [(case.deed, None) for case in self.open.values()]
+            before = self.book.sequences if self._in_force else None
+            if before is not None and before is not book.sequences:
+                history = [*self._ended, *open_now]
+                past = book.sequences.go_on(before, self.past, history)
+            else:
+                past = book.sequences.new_state()
+                book.sequences.warm(past, [*self._ended, *open_now])
+        if book.flow is not None:
+            flow = book.flow.new_state(self.profile, self.place.task_type)
+            if self.place.goal:
+                book.flow.heard(flow, "user", self.place.goal)
+        self.book: Book = book
+        self._in_force = True
+        self.past, self.task_past = past, task_past
+        self.flow = flow if self.flow is None or flow is None else self.flow
+        self._guards: dict[str, tuple[tuple[str, guards.Guard], ...]] = {}
+        self._allow = self.verdict(kind="allow")
+        self._facts: dict[str, Any] = {
+            **msgspec.structs.asdict(self.place), "args": {}, "tool": "", "kind": "", "step": 0,
+            "spent": {}, "confidence": -1.0, "model": "",
+        }  # fmt: skip
+        self._set_budgets()
+
+    def _set_budgets(self) -> None:
+        budgets = self.book.pact.budgets
+        more = {
+            name: getattr(budgets, name) + amount
+            for name, amount in self._raised.items()
+            if getattr(budgets, name, None) is not None
+        }
+        self.budgets: Budgets = msgspec.structs.replace(budgets, **more) if more else budgets
+        self._limited = msgspec.structs.replace(self.book.pact, budgets=self.budgets)
+        self._budgeted = has_budgets(self._limited)
+        self._marks = warning_marks(self._limited)
+        self._warned.clear()
+
+    def _judge_tool(self, action: Action, *, granted: bool, counts: bool = True) -> Verdict:
+        name, worst = "tools", None
+        try:
+            case = self._case(action)
+            for name, guard in self._asked_of(case):
+                finding = guard(self, case)
+                if finding is None or (granted and finding.kind == "ask"):
+                    continue
+                if finding.kind == "deny":
+                    worst = (name, finding)
+                    break
+                if worst is None or _STRICTNESS[finding.kind] > _STRICTNESS[worst[1].kind]:
+                    worst = (name, finding)
+        except Exception as error:  # a guard that errs says no
+            rule = f"tools.{action.name}.{name}"
+            broken = self._said(name, guards.erred(name, rule, error))
+            return self._refuse(broken) if counts else broken
+        verdict = None if worst is None else self._said(*worst, case=case)
+        if not counts:
+            return verdict or self._allow
+        if verdict is not None and not self.watching:
+            if verdict.kind == "deny":
+                return self._refuse(verdict)
+            if verdict.kind == "ask":
+                return verdict
+        self._begin(case)
+        if verdict is None and case.changed:
+            verdict = self.verdict(
+                kind="modify", guard="set", rule=f"tools.{action.name}.set",
+                reason="the pact gives these arguments", arguments=case.arguments,
+            )  # fmt: skip
+        verdict = verdict or self._warning() or self._allow
+        if case.duties and not verdict.duties:
+            verdict = msgspec.structs.replace(verdict, duties=case.duties)
+        return verdict
+
+    def _case(self, action: Action) -> Case:
+        arguments = action.arguments
+        args = arguments if type(arguments) is dict else {"value": arguments}
+        listed = self.book.tool(action.name)
+        kind = self._kind(listed, action)
+        facts = self._facts.copy()
+        facts["args"] = args
+        facts["tool"] = action.name
+        facts["kind"] = kind or ""
+        facts["step"] = self.spent.steps
+        facts["confidence"] = self.confidence
+        facts["model"] = self._model
+        if "spent" in listed.reads or self.past is not None:
+            spent = self.spent
+            facts["spent"] = {
+                "steps": spent.steps, "tool_calls": spent.tool_calls, "tokens": spent.tokens,
+                "usd": spent.usd, "wall_s": spent.wall_s(self.now_ns),
+            }  # fmt: skip
+        deed = Deed(
+            tool=action.name, args=args, call_id=action.call_id, kind=kind, at_ns=self.now_ns,
+            facts=facts,
+        )  # fmt: skip
+        return Case(action, listed, deed)
+
+    def _kind(self, listed: Any, action: Action) -> ToolKind | None:
+        for book in listed.books:
+            if book.rule.kind is not None:
+                kind: ToolKind = book.rule.kind
+                return kind
+        return action.declared_kind
+
+    def _asked_of(self, case: Case) -> tuple[tuple[str, guards.Guard], ...]:
+        asked = self._guards.get(case.action.name)
+        if asked is None:
+            asked = guards.needed(case.listed.books, self.book)
+            if len(self._guards) < 1024:
+                self._guards[case.action.name] = asked
+        return asked
+
+    def _begin(self, case: Case) -> None:
+        """The call goes on: it counts, and is in flight."""
+        self.refused_in_a_row = 0
+        self.spent.tool_calls += 1
+        if len(self.open) >= OPEN_CALLS_MAX:
+            del self.open[next(iter(self.open))]
+        self.open[case.action.call_id or case.action.name] = case
+        if case.once:
+            self.once.update(case.once)
+        if self.past is not None:
+            self.book.sequences.began(self.past, case.deed, self.task_past)
+
+    def _judge_model(self, action: Action) -> Verdict:
+        try:
+            found = guards.judge_model(self, action)
+            if found is None and self._budgeted:
+                found = guards.judge_budgets(self, None) or guards.judge_price(self, action)
+            name = "models" if found is not None and found.rule == "models" else "budgets"
+        except Exception as error:  # a guard that errs says no
+            name, found = "models", guards.erred("models", "models", error)
+        if found is not None and not self.watching:
+            verdict = self._said(name, found)
+            return self._refuse(verdict) if verdict.kind == "deny" else verdict
+        if self._budgeted:
+            self._reserve(action)
+        return (self._said(name, found) if found is not None else self._warning()) or self._allow
+
+    def _reserve(self, action: Action) -> None:
+        """What this call may cost at most, held back until it is back."""
+        if self.budgets.tokens is None and self.budgets.usd is None:
+            return
+        price = cost if self.budgets.usd is not None else _no_price
+        estimate = self.estimates.of(
+            action.provider, action.name, action.input_chars, action.tokens_max, price
+        )
+        if len(self._asked_chars) < OPEN_CALLS_MAX:
+            self._asked_chars[action.call_id] = action.input_chars
+        self.reserved.reserve(action.call_id, estimate.tokens, estimate.usd or 0.0)
 
     def verdict(self, **fields: Any) -> Verdict:
         """A verdict under this run's pact."""
-        return Verdict(pact=self.pact.pact, pact_version=self.pact.version, **fields)
+        pact = self.book.pact
+        return Verdict(pact=pact.pact, pact_version=pact.version, shadow=self.watching, **fields)
 
-    def refusal(
-        self, guard: str, rule: str, reason: str, advice: Advice, *, runaway: bool = False
-    ) -> Verdict:
+    def _said(self, guard: str, finding: Finding, case: Case | None = None) -> Verdict:
+        """A budget that is used up is of the class that halts, unless somebody raises it."""
+        exhausted = guard == "budgets" and finding.advice == "TERMINAL"
+        changed = case is not None and case.changed
         return self.verdict(
-            kind="deny", guard=guard, rule=rule, reason=reason, advice=advice, runaway=runaway
-        )
+            kind="modify" if changed and finding.kind == "steer" else finding.kind,
+            guard=guard, rule=finding.rule, reason=finding.reason, advice=finding.advice,
+            guidance=finding.guidance, inputs=finding.inputs, runaway=exhausted,
+            duties=case.duties if case is not None else (),
+            arguments=case.arguments if case is not None and changed else finding.arguments,
+        )  # fmt: skip
 
-    def over(self, name: str, reason: str) -> Verdict:
-        """A budget is used up: nothing the agent does helps, so this ends the run."""
-        return self.refusal("budgets", f"budgets.{name}", reason, "TERMINAL", runaway=True)
+    def _task_lock(self) -> AbstractContextManager[Any]:
+        """Around judging and beginning, where the past is shared with other runs of the task: no
+        call comes in between."""
+        past = self.task_past
+        return _FREE if past is None else past.lock
 
     def _see(self, now_ns: int) -> None:
         self.now_ns = now_ns
         if not self.spent.started_ns:
             self.spent.started_ns = now_ns
 
-    def _erred(self, name: str, error: Exception) -> Verdict:
-        return self.refusal(
-            name, f"{name}.erred", f"the guard `{name}` failed ({error!r}), so the answer is no",
-            "ESCALATE",
-        )  # fmt: skip
-
     def _refuse(self, refusal: Verdict) -> Verdict:
+        if self.watching:
+            return refusal
         self.refused_in_a_row += 1
         if self.refused_in_a_row <= REFUSALS_MAX or refusal.runaway:
             return refusal
@@ -176,137 +448,18 @@ class RunGuard:
             and spent.wall_s(self.now_ns) < marks[4]
         ):
             return None
-        for limit in limits(self.pact, self.spent, self.now_ns):
-            if limit.share >= self.pact.warn_at and limit.name not in self._warned:
+        warn_at = self.book.pact.warn_at
+        for limit in limits(self._limited, self.spent, self.now_ns):
+            if limit.share >= warn_at and limit.name not in self._warned:
                 self._warned.add(limit.name)
                 text = f"{limit} are used. Come to an end, or hand over what is left."
                 return self.verdict(
                     kind="steer", guard="budgets", rule=f"budgets.{limit.name}",
-                    reason=f"{limit} used, {self.pact.warn_at:.0%} is where the pact warns",
+                    reason=f"{limit} used, {warn_at:.0%} is where the pact warns",
                     guidance=text,
                 )  # fmt: skip
         return None
 
 
-def judge_tools(run: RunGuard, action: Action, call: loop.Call | None) -> Verdict | None:
-    """Tools that do not exist, or that the pact does not name."""
-    if call is None:
-        return None
-    known, allowed = action.known_tools, run.pact.tools
-    if known and action.name not in known:
-        shown = ", ".join(known[:_TOOLS_SHOWN_MAX])
-        more = f" and {len(known) - _TOOLS_SHOWN_MAX} more" if len(known) > _TOOLS_SHOWN_MAX else ""
-        return run.refusal(
-            "tools", "tools.unknown",
-            f"there is no tool `{action.name}`{did_you_mean(action.name, known)}; "
-            f"the tools are: {shown}{more}",
-            "RETRYABLE",
-        )  # fmt: skip
-    if allowed is not None and action.name not in allowed:
-        return run.refusal(
-            "tools", "tools.pact",
-            f"the tool `{action.name}` is not in the pact `{run.pact.pact}`, which allows: "
-            f"{', '.join(list(allowed)[:_TOOLS_SHOWN_MAX]) or 'no tool'}",
-            "ESCALATE",
-        )  # fmt: skip
+def _no_price(provider: str, model: str, input_tokens: int, output_tokens: int) -> float | None:
     return None
-
-
-def judge_models(run: RunGuard, action: Action, call: loop.Call | None) -> Verdict | None:
-    """Models that the pact does not name. A pattern matches the whole name, or the part of it
-    behind the provider's (`openai/gpt-5-mini`)."""
-    if call is not None or run.pact.models is None or not action.name:
-        return None
-    allowed = run._models.get(action.name)
-    if allowed is None:
-        names = (action.name, action.name.rpartition("/")[2])
-        allowed = any(fnmatchcase(name, rule) for rule in run.pact.models for name in names)
-        if len(run._models) < 64:
-            run._models[action.name] = allowed
-    if allowed:
-        return None
-    return run.refusal(
-        "models", "models",
-        f"the model `{action.name}` is not in the pact `{run.pact.pact}`, which allows: "
-        f"{', '.join(run.pact.models)}",
-        "ESCALATE",
-    )  # fmt: skip
-
-
-def judge_budgets(run: RunGuard, action: Action, call: loop.Call | None) -> Verdict | None:
-    """Budgets that are used up. Steps are judged where a step begins.
-
-    A model whose price nobody knows, under a budget of money: the next model call is refused, since
-    the budget cannot be kept; with `unclear: allow` it goes on, counted in tokens only.
-    """
-    if not run._budgeted:
-        return None
-    budgets, spent = run.pact.budgets, run.spent
-    if (
-        call is not None
-        and budgets.tool_calls is not None
-        and spent.tool_calls >= budgets.tool_calls
-    ):
-        return run.over(
-            "tool_calls", f"{spent.tool_calls} of {budgets.tool_calls} tool calls are used"
-        )
-    if budgets.tokens is not None and spent.tokens >= budgets.tokens:
-        return run.over("tokens", f"{spent.tokens} of {budgets.tokens} tokens are used")
-    if budgets.usd is not None:
-        if spent.usd >= budgets.usd:
-            return run.over("usd", f"{spent.usd:.4f} of {budgets.usd:g} US dollars are spent")
-        if spent.unpriced and call is None and run.pact.unclear != "allow":
-            return run.refusal(
-                "budgets", "budgets.usd.unpriced",
-                f"no price is known for the model `{spent.unpriced_model}`, so the budget of "
-                f"{budgets.usd:g} US dollars cannot be kept; `unclear: allow` would let it pass",
-                "ESCALATE",
-            )  # fmt: skip
-    if budgets.wall_s is not None and spent.wall_s(run.now_ns) >= budgets.wall_s:
-        return run.over(
-            "wall", f"the run has taken {duration_text(spent.wall_s(run.now_ns))}, "
-            f"its budget is {duration_text(budgets.wall_s)}",
-        )  # fmt: skip
-    return None
-
-
-def judge_loops(run: RunGuard, action: Action, call: loop.Call | None) -> Verdict | None:
-    """The call that would go on with a loop. Equal calls still in flight count as made."""
-    if call is None:
-        return None
-    loops = run.pact.loops
-    stand = loop.standing(run.loops, call, loops)
-    rule = loop.broken(stand, loops)
-    if not rule and run.open:
-        flying = sum(1 for other in run.open.values() if other.exact == call.exact)
-        if flying and flying + stand.same >= loops.same_call:
-            rule = "same_call"
-            stand = loop.Standing(same=flying + stand.same)
-    if not rule:
-        return None
-    return run.refusal("loops", f"loops.{rule}", loop_reason(rule, action.name, stand), "ESCALATE")
-
-
-def loop_reason(rule: loop.Rule, tool: str, stand: loop.Standing) -> str:
-    """What an agent or an operator reads about a loop."""
-    match rule:
-        case "same_call":
-            what = f"the same call of `{tool}` has been made {stand.same} times"
-        case "similar_call":
-            what = f"nearly the same call of `{tool}` has been made {stand.similar} times"
-        case "cycle":
-            what = f"the same round of {stand.cycle} tools is being made for the third time"
-        case _:
-            what = f"the last {stand.stale} calls"
-            return f"{what} brought nothing new. Do something else, or hand over"
-    return f"{what} and brings nothing new. Do something else, or hand over"
-
-
-Guard = Callable[[RunGuard, Action, loop.Call | None], Verdict | None]
-
-GUARDS: tuple[tuple[str, Guard], ...] = (
-    ("tools", judge_tools),
-    ("models", judge_models),
-    ("budgets", judge_budgets),
-    ("loops", judge_loops),
-)

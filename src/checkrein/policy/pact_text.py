@@ -40,6 +40,21 @@ class Part:
         mark = self._node.start_mark
         raise PactError(problem, self._source, mark.line + 1, mark.column + 1)
 
+    def refuse_within(self, problem: str, line: int, column: int) -> NoReturn:
+        """Raises PactError at a place inside this text (line and column from 1 within it). Folded
+        and escaped texts are told apart from their source only by line."""
+        mark, style = self._node.start_mark, self._node.style
+        if style in ("|", ">"):
+            raise PactError(problem, self._source, mark.line + 1 + line, column)
+        quote = 1 if style in ("'", '"') else 0
+        at = column + mark.column + quote if line == 1 else column
+        raise PactError(problem, self._source, mark.line + line, at)
+
+    def plain(self) -> Any:
+        """The value as plain data, numbers and truth values read as YAML does. Refuses more than
+        2,000 values: aliases may be repeated, and a text may not grow by being read."""
+        return _plain(self, self._node, [0])
+
     @property
     def empty(self) -> bool:
         return bool(self._node.id == "scalar" and self._node.value in ("", "~", "null"))
@@ -88,36 +103,43 @@ class Part:
             found[name] = (key, Part(node, self._source, path))
         return found
 
-    def known_entries(self, known: Iterable[str], later: Iterable[str] = ()) -> dict[str, "Part"]:
-        """The entries, when every name is known. Refused: an unknown name, with the nearest known
-        one; a name in `later`, which is part of the language but not enforced by this version."""
-        names, not_yet = tuple(known), tuple(later)
+    def known_entries(self, known: Iterable[str]) -> dict[str, "Part"]:
+        """The entries, when every name is known; an unknown one is refused with the nearest."""
+        names = tuple(known)
         found = {}
         for name, (key, part) in self.entries().items():
-            if name in not_yet:
-                key.refuse(
-                    f"`{name}` cannot be enforced by this version of Checkrein; a rule that would "
-                    "be passed over in silence is refused. Take it out, or use a version that can"
-                )
             if name not in names:
                 place = f" in `{self.where}`" if self.where else ""
                 key.refuse(
-                    f"unknown key `{name}`{place}{did_you_mean(name, names + not_yet)}; "
+                    f"unknown key `{name}`{place}{did_you_mean(name, names)}; "
                     f"known: {', '.join(names)}"
                 )
             found[name] = part
         return found
 
+    @property
+    def is_map(self) -> bool:
+        return bool(self._node.id == "mapping")
+
+    @property
+    def is_list(self) -> bool:
+        return bool(self._node.id == "sequence")
+
 
 def parse(text: str, source: str = "") -> Part:
     """The root of a pact's text. Raises PactError with line and column for what is not YAML."""
+    return documents(text, source)[0]
+
+
+def documents(text: str, source: str = "") -> list[Part]:
+    """As `parse`, each document of the text: the pact, and the files it was packed with."""
     import yaml  # only a process that reads a pact pays for the parser
 
     size_bytes = len(text.encode("utf-8", "surrogatepass"))
     if size_bytes > TEXT_BYTES_MAX:
         raise PactError(f"{size_bytes} bytes; a pact may have {TEXT_BYTES_MAX}", source)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -128,6 +150,29 @@ def parse(text: str, source: str = "") -> Part:
         raise PactError(f"not YAML: {' '.join(str(error).split())}", source) from None
     except RecursionError:
         raise PactError("nested too deeply", source) from None
-    if node is None:
+    if not nodes or nodes[0] is None:
         raise PactError("the text is empty", source)
-    return Part(node, source, "")
+    return [Part(node, source, "") for node in nodes]
+
+
+_PLAIN_MAX = 2000
+
+
+def _plain(part: Part, node: Any, count: list[int]) -> Any:
+    import yaml
+
+    count[0] += 1
+    if count[0] > _PLAIN_MAX:
+        part.refuse(f"`{part.where}` has more than {_PLAIN_MAX} values")
+    if node.id == "sequence":
+        return [_plain(part, item, count) for item in node.value]
+    if node.id == "mapping":
+        return {str(key.value): _plain(part, item, count) for key, item in node.value}
+    loader = yaml.SafeLoader("")
+    try:
+        value = loader.construct_object(node)
+    except (yaml.YAMLError, ValueError):
+        part.refuse(f"`{part.where}` has a value that cannot be read: {node.value!r}")
+    finally:
+        loader.dispose()
+    return value if isinstance(value, str | int | float | bool | None) else str(node.value)

@@ -20,7 +20,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     offered, for the answer to a call of one that does not exist. `tokens_max`: the most a model
     call may answer with, when its parameters say so."""
 
-    kind: Literal["tool", "model"]
+    kind: Literal["tool", "model", "output"]
     name: str
     arguments: Any = None
     call_id: str = ""
@@ -62,6 +62,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The changed arguments of a `modify`."""
     inputs: dict[str, Any] = {}
     shadow: bool = False
+    duties: tuple["Duty", ...] = ()
+    """The escalations that this action calls for, whatever becomes of it."""
+    beside: "Verdict | None" = None
+    """What the pact that is only watched says, when that is not `allow`."""
 
 
 ALLOW = Verdict(kind="allow")
@@ -117,6 +121,8 @@ class ToolRule(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[ScopeRule, ...] = ()
     source: tuple[Source, ...] = ()
     external: bool | None = None
+    arguments: str = ""
+    """The JSON schema of its arguments, as JSON text; empty when nobody has said."""
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,3 +202,6 @@ class Pact(msgspec.Struct, frozen=True, kw_only=True):
     redact: tuple[Redaction, ...] = ()
     unclear: Literal["deny", "ask", "allow"] = "deny"
     lost_contact: Literal["continue", "pause", "halt"] = "continue"
+    within: "Pact | None" = None
+    """The pact it extends, when that one says which tools or models there are: what it refuses is
+    refused here too."""

@@ -65,6 +65,17 @@ def money(text: str) -> float:
     return value
 
 
+def multiple(text: str) -> float:
+    """`3x` or `3` as 3.0. Raises UnitError unless above 1."""
+    number = text.removesuffix("x").strip()
+    if not _NUMBER.fullmatch(number):
+        raise UnitError(f"{text!r} is not a multiple: write 3x")
+    value = float(number)
+    if not 1 < value <= COUNT_MAX:
+        raise UnitError(f"{text!r} is out of range for a multiple: above 1x")
+    return value
+
+
 def count_in(text: str) -> tuple[int, float | None]:
     """`3 in 90s` as (3, 90.0), `3` as (3, None). Raises UnitError."""
     match = _COUNT_IN.fullmatch(text)

@@ -2,21 +2,32 @@
 
 from typing import Any, Protocol
 
-from checkrein.policy.types import Action, Pact, Verdict
+from checkrein.policy.types import Action, Pact, Place, Verdict
 from checkrein.sdk import quiet
 
 
 class Guard(Protocol):
-    """What a run asks before it acts, and tells afterwards: `checkrein.policy.guard.RunGuard`.
+    """What a run asks before it acts, and tells afterwards: `checkrein.policy.pair.PairGuard`.
     Safe from any thread."""
 
+    @property
+    def listens(self) -> bool: ...
     def judge(self, action: Action, now_ns: int) -> Verdict: ...
+    def granted(self, action: Action, now_ns: int) -> Verdict: ...
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None: ...
     def model_returned(
-        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
-    ) -> None: ...
+        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
+        model: str = "", call_id: str = "",
+    ) -> None: ...  # fmt: skip
     def step(self, now_ns: int) -> Verdict: ...
+    def placed(self, place: Place) -> None: ...
+    def heard(self, role: str, text: str) -> None: ...
+    def remembered(self, key: str, value: Any, *, wrote: bool) -> None: ...
+    def said_confidence(self, confidence: float) -> None: ...
+    def objections(self, output: Any) -> list[str]: ...
     def paused(self, duration_ns: int) -> None: ...
+    def raised(self, name: str, amount: float) -> None: ...
+    def adopt(self, enforced: Pact, shadow: Pact | None = None) -> None: ...
     def forked(self) -> None:
         """In a forked child: no lock may be one that another thread of the parent held."""
 
@@ -36,6 +47,13 @@ class Seat:
         except Exception as error:
             return _erred("judge", error)
 
+    def granted(self, action: Action, now_ns: int) -> Verdict:
+        """As `judge`, of an action that somebody has said yes to."""
+        try:
+            return self._guard.granted(action, now_ns)
+        except Exception as error:
+            return _erred("granted", error)
+
     def step(self, now_ns: int) -> Verdict:
         try:
             return self._guard.step(now_ns)
@@ -49,12 +67,71 @@ class Seat:
             self._failed("returned", fault)
 
     def model_returned(
-        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
-    ) -> None:
+        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
+        model: str = "", call_id: str = "",
+    ) -> None:  # fmt: skip
         try:
-            self._guard.model_returned(input_tokens, output_tokens, usd, now_ns, model)
+            self._guard.model_returned(input_tokens, output_tokens, usd, now_ns, model, call_id)
         except Exception as fault:
             self._failed("model_returned", fault)
+
+    @property
+    def listens(self) -> bool:
+        """Whether what the user and the system say matters to a rule."""
+        try:
+            return self._guard.listens
+        except Exception as fault:
+            self._failed("listens", fault)
+            return False
+
+    def placed(self, place: Place) -> None:
+        """Whose run this is: told when it begins, and again when its goal changes."""
+        try:
+            self._guard.placed(place)
+        except Exception as fault:
+            self._failed("placed", fault)
+
+    def heard(self, role: str, text: str) -> None:
+        try:
+            self._guard.heard(role, text)
+        except Exception as fault:
+            self._failed("heard", fault)
+
+    def remembered(self, key: str, value: Any, *, wrote: bool) -> None:
+        try:
+            self._guard.remembered(key, value, wrote=wrote)
+        except Exception as fault:
+            self._failed("remembered", fault)
+
+    def said_confidence(self, confidence: float) -> None:
+        try:
+            self._guard.said_confidence(confidence)
+        except Exception as fault:
+            self._failed("said_confidence", fault)
+
+    def objections(self, output: Any) -> list[str]:
+        """What the pact has against handing this over; a check that fails is an objection."""
+        try:
+            return self._guard.objections(output)
+        except Exception as fault:
+            quiet.fault("guard.objections", fault)
+            return [f"the check of the output failed: {type(fault).__name__}: {fault}"]
+
+    def raised(self, name: str, amount: float) -> None:
+        try:
+            self._guard.raised(name, amount)
+        except Exception as fault:
+            self._failed("raised", fault)
+
+    def adopt(self, enforced: Pact, shadow: Pact | None = None) -> bool:
+        """Puts other pacts in force; False, and the old ones stay, when that fails."""
+        try:
+            self._guard.adopt(enforced, shadow)
+        except Exception as fault:
+            quiet.fault("guard.adopt", fault)
+            return False
+        self.pact = enforced
+        return True
 
     def paused(self, duration_ns: int) -> None:
         try:
@@ -78,28 +155,30 @@ class Seat:
 class Failed:
     """Stands where a guard broke, and denies."""
 
+    listens = False
+
     def __init__(self, where: str, error: Exception) -> None:
         self._verdict = _refusal(where, error)
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
         return self._verdict
 
+    granted = judge
+
     def step(self, now_ns: int) -> Verdict:
         return self._verdict
 
-    def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
+    def objections(self, output: Any) -> list[str]:
+        return [self._verdict.reason]
+
+    def adopt(self, enforced: Pact, shadow: Pact | None = None) -> None:
+        raise RuntimeError(self._verdict.reason)
+
+    def _nothing(self, *_: Any, **__: Any) -> None:
         return None
 
-    def model_returned(
-        self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int, model: str = ""
-    ) -> None:
-        return None
-
-    def paused(self, duration_ns: int) -> None:
-        return None
-
-    def forked(self) -> None:
-        return None
+    placed = returned = model_returned = heard = remembered = said_confidence = _nothing
+    paused = raised = forked = _nothing
 
 
 def _erred(where: str, error: Exception) -> Verdict:

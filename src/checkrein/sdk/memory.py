@@ -34,6 +34,8 @@ class Memory(MutableMapping[str, Any]):
                 events.MemoryWrite, key=self._key(key), value_hash=values.hash_of(raw),
                 value=field, provenance=provenance, attested=attested,
             )  # fmt: skip
+            if run.seat.listens:
+                run.seat.remembered(self._key(key), values.plain(value), wrote=True)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.write(key, value)
@@ -45,6 +47,10 @@ class Memory(MutableMapping[str, Any]):
             self._read(key, b"", found=False)
             raise
         self._read(key, values.packed(value).raw, found=True)
+        with quiet.quiet("memory.read"):
+            run = context.current()
+            if run.seat.listens:
+                run.seat.remembered(self._key(key), values.plain(value), wrote=False)
         return value
 
     def __delitem__(self, key: str) -> None:

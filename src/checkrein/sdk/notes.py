@@ -1,9 +1,12 @@
-"""What an agent's author may say of a run in one line each. None of these raises an Exception."""
+"""What an agent's author may say of a run in one line each. Of these only `output` raises:
+Denied, when the pact has something against it."""
 
 from typing import Any
 
 from checkrein.events import types as events
+from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
+from checkrein.sdk.errors import Denied
 
 
 def checkpoint(state: Any = None, name: str = "") -> str:
@@ -20,11 +23,25 @@ def checkpoint(state: Any = None, name: str = "") -> str:
 
 
 def output(content: Any, format: str = "") -> None:
-    """Records what the agent gives to whoever asked."""
+    """Records what the agent gives to whoever asked. Raises Denied (RETRYABLE) when it is not what
+    the pact's `output` schema says; the reason names what is wrong and where."""
+    plain, objections, run = None, [], None
     with quiet.quiet("output"):
-        context.current().record(
-            events.Output, content=values.plain(content), format=values.clean_text(format, 200)
+        run, plain = context.current(), values.plain(content)
+        objections = run.seat.objections(plain)
+    if run is None:
+        return
+    if objections:
+        reason = f"the output is not what the pact says: {'; '.join(objections)}"
+        verdict = Verdict(
+            kind="deny", guard="output", rule="output", reason=reason, advice="RETRYABLE"
         )
+        action = Action(kind="output", name="output", arguments=plain)
+        with quiet.quiet("output"):
+            run.decided(action, verdict)
+        raise Denied(reason, action="output", rule="output", advice="RETRYABLE")
+    with quiet.quiet("output"):
+        run.record(events.Output, content=plain, format=values.clean_text(format, 200))
 
 
 def handoff(to_agent: str, payload: Any = None, why: str = "", to_run_id: str = "") -> str:
@@ -58,9 +75,12 @@ def feedback(
 def reasoning(text: str, role: str = "", confidence: float | None = None) -> None:
     """Records what the agent thought before it acted."""
     with quiet.quiet("reasoning"):
+        number = _number(confidence)
+        if number is not None:
+            context.current().seat.said_confidence(number)
         context.current().record(
             events.Reasoning, text=values.clean_text(text), role=values.clean_text(role, 200),
-            confidence=_number(confidence),
+            confidence=number,
         )  # fmt: skip
 
 

@@ -17,3 +17,16 @@ class ScopeRule(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+
+
+class ScopeError(ValueError):
+    """A scope rule that means nothing: what is wrong, and the pattern or argument it is about."""
+
+    def __init__(self, problem: str, pattern: str = "") -> None:
+        self.problem = problem
+        self.pattern = pattern
+        super().__init__(f"`{pattern}`: {problem}" if pattern else problem)
+
+
+class Outside(ValueError):
+    """Arguments that were inside when they were judged, and are not any more."""
