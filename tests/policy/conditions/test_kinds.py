@@ -62,8 +62,8 @@ def test_a_schema_that_contains_itself_ends() -> None:
         "$ref": "#"}, "value": {"type": "integer"}}}  # fmt: skip
     names = standard_names(kind_of_schema(tree))
     compile_condition("args.left.right.left.value > 1", names)
-    with pytest.raises(ConditionError, match="unknown field `valeu`"):
-        compile_condition("args.left.right.left.valeu > 1", names)
+    with pytest.raises(ConditionError, match="unknown field `valuee`"):
+        compile_condition("args.left.right.left.valuee > 1", names)
 
 
 _JSON: st.SearchStrategy[Any] = st.recursive(
