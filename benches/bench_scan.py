@@ -23,10 +23,11 @@ from checkrein.policy.scopes.types import ScopeKind, ScopeRule
 QUESTION = "What does it cost to scan 2 kB for secrets, and to judge one argument by a scope?"
 
 ROUNDS = 400
-WORDS = (
+TEXT = (
     "the order 42 of 2024-01-31 was shipped to the warehouse for $12.50 and the customer was told "
     "by the agent that request 7f9c24e5 would be answered within 3 days ; see section 4.2 of it"
-).split()  # noqa: SIM905 - it reads as the text it is
+)
+WORDS = TEXT.split()
 
 
 def texts(secrets: int) -> list[str]:

@@ -61,13 +61,21 @@ def is_id(value: bytes) -> bool:
     return _UUID.fullmatch(value) is not None or _HEX.fullmatch(value) is not None
 
 
+_ABOUT = re.compile(
+    rb"(?i)(?:timeout|polic(?:y|ies)|length|minimum|maximum|validators?|hashers?|expir[a-z]*|"
+    rb"attempts|count|failed[_-]?passwords?)[\"'`\\\s:=>]*$"
+)
+"""The end of a name that is about a secret and does not hold it: `PASSWORD_RESET_TIMEOUT=`."""
+
+
 def _after_strong_name(text: bytes, start: int, end: int) -> Span | None:
     value = text[start:end]
     quoted = text[start - 1 : start] in (b'"', b"'", b"`")
-    if is_placeholder(value):
+    if is_placeholder(value) or _ABOUT.search(text[max(0, start - 80) : start]):
         return None
     if not quoted and (
-        text[end : end + 1] in (b"(", b"[")
+        value[:1] == b"/"
+        or text[end : end + 1] in (b"(", b"[")
         or (_DOTTED.fullmatch(value) and _SECRET_WORD.search(value))
         or _SECRET_WORD.fullmatch(value)
     ):
@@ -81,7 +89,9 @@ def _after_token(text: bytes, start: int, end: int) -> Span | None:
 
 def _after_key(text: bytes, start: int, end: int) -> Span | None:
     value = text[start:end]
-    return (start, end) if len(value) >= 20 and is_random(value) and not is_id(value) else None
+    if len(value) < 20 or not is_random(value) or is_id(value):
+        return None
+    return None if b"pub" in text[max(0, start - 24) : start].lower() else (start, end)
 
 
 def _in_url(text: bytes, start: int, end: int) -> Span | None:

@@ -136,6 +136,20 @@ def test_outside(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["a" + " + a" * 4990, "a" + "[1]" * 3300, "NOT " * 9000 + "a", "- " * 9000 + "a",
+     "a" + "::int" * 3000, "a" + "->'b'" * 3000, "a FROM b" + ", c" * 4900, "a" + ".a" * 4900,
+     "a" + " UNION SELECT 1" * 3000, "(1, " * 55 + "1" + ")" * 55, "f(x -> " * 55 + "1" + ")" * 55,
+     "CAST(a AS " + "STRUCT<a " * 3000 + "int" + ">" * 3000 + ")", "'" + "x" * 60_000 + "'"],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_the_slowest_texts_take_little_time(text: str) -> None:
+    begun = time.perf_counter()
+    assert isinstance(read_sql(f"SELECT {text} -- every dialect is asked").problem, str)
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize(
     "dialect", ["postgres", "mysql", "sqlite", "tsql", "bigquery", "snowflake"]
 )
 def test_in_a_named_dialect(dialect: str) -> None:
