@@ -210,3 +210,15 @@ def test_a_deny_never_allows_more(deny: list[str], url: str) -> None:
     for value in (url, f"https://{url}", f"https://acme.com{url}"):
         if few.judge(value):
             assert more.judge(value)
+
+
+def test_reasons_say_what_is_wrong() -> None:
+    scope = hosts("acme.com", "https://api.acme.com")
+    for value, reason in {
+        "https://acme.com@evil.com": "a name or a password before the host",
+        "https://acme.com:81": "no pattern names the port 81",
+        "http://127.0.0.1": "not public: a pattern must name it",
+        "https://evil.com": "outside of `acme.com`",
+        "http://2130706433": "no plain IPv4 address",
+    }.items():
+        assert reason in scope.judge(value)

@@ -103,6 +103,7 @@ OUTSIDE = [
     "PREPARE p AS SELECT 1", "DECLARE c CURSOR FOR SELECT 1", "HANDLER orders OPEN", "KILL 1",
     "IF 1=1 DROP TABLE customers", "BEGIN DROP TABLE customers END", "EXECUTE IMMEDIATE 'x'",
     "SELECT 1 # (SELECT a FROM ONLY secret* WITH ORDINALITY !! 2)", "SELECT 1 # 2",
+    "SELECT '\\', a FROM ONLY secret* WITH ORDINALITY !! 2 -- '",
     "SELECT a['] FROM orders --'] FROM secret", "SELECT * FROM orders CROSS APPLY secret",
     "SELECT 1 -- x\rFROM secret", "UPDATE orders SET a = 1 FROM sales.orders",
     "SELECT 1 OPERATOR(evil.+) 2", "SELECT * FROM orders STRAIGHT_JOIN secret", "SELECT 'a",
