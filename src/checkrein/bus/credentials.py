@@ -130,6 +130,7 @@ class Keys:
             subjects.receipts(session),
             subjects.registration(session),
             subjects.beat(session),
+            subjects.ask(session),
             f"$JS.API.DIRECT.GET.KV_{subjects.BUCKET_DESIRED}.$KV.{subjects.BUCKET_DESIRED}.{session}.>",
             *extra_publish,
         ]

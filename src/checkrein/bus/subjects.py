@@ -13,7 +13,10 @@ Control bus
     rcpt.<session>                  plain             holder -> control: `Progress`, one or a list
     reg.<session>                   request           holder -> control: `Registration`
     beat.<session>                  plain, request    holder -> control each second: `Beat`
+    ask.<session>                   request           holder -> control: `Ask`, `Raise`
     ctl.command                     request           api, watch -> control: `CommandRequest`
+    ctl.approvals  ctl.decide       request           api -> control: approvals, the word on them
+    ctl.escalations ctl.acknowledge request           api -> control: the same for escalations
     ctl.runs  ctl.commands          request           api -> control: what it knows
     live.changed                    plain             control -> api: a run or a command changed
     audit.<kind>                    stream AUDIT      commands, receipts, decisions: never deleted
@@ -24,6 +27,8 @@ Control bus
     bucket `sessions`               <session>         who a session is: `SessionRecord`
     bucket `incidents`              <incident>        open and recent incidents
     bucket `pacts`                  <agent>           the pact in force, with its version
+    bucket `approvals`              <approval>        what people were asked, and their answers
+    bucket `escalations`            <escalation>      what people must look at, and until when
     bucket `agents`, `tokens`                         identities
 """
 
@@ -116,6 +121,10 @@ def beat(session: str) -> str:
     return f"beat.{session}"
 
 
+def ask(session: str) -> str:
+    return f"ask.{session}"
+
+
 def desired_key(session: str, run_id: str) -> str:
     return f"{session}.{run_id}"
 
@@ -128,6 +137,10 @@ def inbox(session: str) -> str:
 CONTROL_COMMAND = "ctl.command"
 CONTROL_RUNS = "ctl.runs"
 CONTROL_COMMANDS = "ctl.commands"
+CONTROL_APPROVALS = "ctl.approvals"
+CONTROL_DECIDE = "ctl.decide"
+CONTROL_ESCALATIONS = "ctl.escalations"
+CONTROL_ACKNOWLEDGE = "ctl.acknowledge"
 LIVE_CHANGED = "live.changed"
 
 BUCKET_DESIRED = "desired"
@@ -140,6 +153,8 @@ BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
+BUCKET_APPROVALS = "approvals"
+BUCKET_ESCALATIONS = "escalations"
 BUCKETS = (
     BUCKET_DESIRED,
     BUCKET_RUNS,
@@ -151,4 +166,6 @@ BUCKETS = (
     BUCKET_TOKENS,
     BUCKET_WATCH,
     BUCKET_SESSIONS,
+    BUCKET_APPROVALS,
+    BUCKET_ESCALATIONS,
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.bus.approvals import Ask, Asked, Raise
 from checkrein.bus.messages import RunRecord
 
 FRAME_BYTES_MAX = 1024 * 1024
@@ -89,5 +90,11 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     standing: list[Instruct] = []
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need
-FromSupervisor = Welcome | Instruct
+class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told"):
+    """supervisor -> agent: what control answered to an `Ask` or a `Raise`, already verified."""
+
+    answer: Asked
+
+
+FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise
+FromSupervisor = Welcome | Instruct | Told

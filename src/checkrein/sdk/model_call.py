@@ -8,6 +8,7 @@ from checkrein.events import types as events
 from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
+from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
 from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Held
@@ -21,8 +22,8 @@ class ModelCall:
     `marked`."""
 
     __slots__ = (
-        "_first_token_ns", "_open", "_run", "_started_ns", "call_id", "directives", "model",
-        "provider",
+        "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id", "directives",
+        "model", "provider",
     )  # fmt: skip
 
     def __init__(self, run: Run | None, provider: str, model: str, call_id: str) -> None:
@@ -32,6 +33,7 @@ class ModelCall:
         self.call_id = call_id
         self.directives: tuple[str, ...] = ()
         self._open = False
+        self._pending: Questions[None] | None = None
         self._started_ns = 0
         self._first_token_ns = 0
 
@@ -65,7 +67,21 @@ class ModelCall:
             if hold is not None and hold.taut:
                 await hold.wait_async()
             with contextlib.suppress(Held):  # paused in between: wait again
-                return cls._begin(provider, model, messages, parameters, tools, stream, False)
+                call = cls._begin(provider, model, messages, parameters, tools, stream, False)
+                await call._answered()
+                return call
+
+    async def _answered(self) -> None:
+        """Waits for whom the guard would have asked, if it would. Raises Halted, Denied."""
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                await drive_async(pending)
+        except Exception as error:
+            if isinstance(error, Denied):
+                raise
+            unrecorded(error, self.call_id, self._run, self.model or "model call", self._open)
+            self._run = None
 
     @classmethod
     def _begin(
@@ -84,7 +100,11 @@ class ModelCall:
             call.call_id = run.next_call_id()
             run.enter(call.call_id, "model", model, wait)
             call._run = run
-            call._judge(run, messages, parameters or {}, tools, stream)
+            pending = call._judge(run, messages, parameters or {}, tools, stream)
+            if wait:
+                drive(pending)
+            else:
+                call._pending = pending
         except Exception as error:
             if isinstance(error, Denied | Held):
                 raise
@@ -138,11 +158,11 @@ class ModelCall:
         parameters: Mapping[str, Any],
         tools: Sequence[str],
         stream: bool,
-    ) -> None:
+    ) -> Questions[None]:
         _, field, raw = values.packed(messages)
         digest = values.hash_of(raw)
         try:
-            run.model_step(digest)
+            yield from run.model_step(digest, self.call_id)
             run.ear.listen(messages)
             for name in ("system", "instructions"):
                 if isinstance(parameters.get(name), str):
@@ -153,9 +173,9 @@ class ModelCall:
                 tokens_max=estimates.tokens_max(parameters),
             )  # fmt: skip
             verdict = run.seat.judge(action, run.world.monotonic_ns())
-            if verdict.kind != "allow" or verdict.beside is not None:
-                self._settle(run, action, verdict)
-        except Denied:
+            if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
+                yield from self._settle(run, action, verdict)
+        except BaseException:
             run.leave(self.call_id)
             raise
         self.directives = run.take_directives()
@@ -168,13 +188,18 @@ class ModelCall:
         self._open = True
         run.tally.model_began(self.model)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
+    def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
         run.decided(action, verdict)
+        refusal = yield from escalate(run, action, verdict)
+        if refusal is None and verdict.kind == "ask":
+            refusal = yield from approve(run, action, verdict, run.seat.granted)
+        elif refusal is None and verdict.kind == "deny":
+            refusal = verdict
+        if refusal is not None:
+            run.refused(refusal)
+            raise denial(refusal, self.model or "model call")
         if verdict.kind == "steer":
             run.advise(verdict.guidance or verdict.reason)
-        elif verdict.kind not in ("allow", "modify"):
-            run.refused(verdict)
-            raise denial(verdict, self.model or "model call")
 
     def _finish(
         self,

@@ -8,7 +8,7 @@ them goes out as receipts.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
@@ -24,6 +24,7 @@ from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
 from checkrein.supervise.reports import Reports
+from checkrein.supervise.seeking import Seeking
 from checkrein.supervise.session import can_name_an_agent
 from checkrein.supervise.tree import Tree
 from checkrein.supervise.unit import Unit
@@ -58,6 +59,7 @@ class Supervisor:
         self.units: dict[str, Unit] = {}
         self.pacts: dict[str, str] = {}
         self.reports = Reports()
+        self.seeking = Seeking()
         self.changed = asyncio.Event()
         self.to_register: dict[str, RunRecord] = {}
         self.needs: set[str] = set()
@@ -71,7 +73,7 @@ class Supervisor:
         """How processes ended whose parent is not this one, by pid: told by the front."""
         self._alarms: Alarms[Unit] = Alarms(world, self._ring)
         self._mains: set[int] = set()
-        self._looking = Looking(world, self._answered, self._reap)
+        self._looking = Looking(world, self._answered, self.reap)
         self._tasks: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -179,6 +181,17 @@ class Supervisor:
 
     def _obey(self, accepted: Accepted, at_ns: int) -> None:
         order = accepted.order
+        if order.verb in ("approve", "deny"):  # who waits for it asks again, and is answered
+            for run in accepted.runs:
+                unit = self._unit_of_run.get(run.run_id)
+                if unit is not None:
+                    unit.tell(
+                        h.Tell(
+                            order.command_id, order.verb, run.run_id, run.epoch, order.reason,
+                            order.issued_by, order.arguments,
+                        )
+                    )  # fmt: skip
+            return
         by_unit: dict[Unit, list[tuple[str, int]]] = {}
         for run in accepted.runs:
             unit = self._unit_of_run.get(run.run_id)
@@ -363,9 +376,14 @@ class Supervisor:
         self._finished[unit].set()
         self.changed.set()
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
+        """Buries the orphans that came to this process and ended, if that is its business: they
+        would pile up for as long as the program runs."""
         if self._reaps:
-            proc.reap_others({unit.tree.main for unit in self.units.values()})
+            trees = [unit.tree for unit in self.units.values()]
+            kept = {pid for tree in trees for pid in (tree.main, *tree.without)}
+            with suppress(proc.CannotLook):  # the next time, then
+                proc.reap_others(kept)
 
     def began(
         self, unit: Unit, record: RunRecord, owner: Peer | None = None, named: bool = False
