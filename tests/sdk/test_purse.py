@@ -96,7 +96,8 @@ def test_a_shared_budget_ends_with_the_last_call_it_covers() -> None:
             act(6)
     assert caught.value.rule == "budgets.task.tool_calls"
     assert "5 of 5 tool calls are spent" in str(caught.value)
-    (decided,) = built.recorder.of("scope.decision")
+    decided, refused = built.recorder.of("scope.decision")
+    assert refused["verdict"] == "deny", "there is nobody to be asked"
     assert (decided["verdict"], decided["guard"]) == ("ask", "budgets")
     assert decided["reason"].startswith(f"the task budget of {TASK}")
     assert built.recorder.of("tool.returned")[-1]["status"] == "denied"

@@ -131,6 +131,7 @@ class Keys:
             subjects.registration(session),
             subjects.beat(session),
             subjects.lease(session),
+            subjects.ask(session),
             f"$JS.API.DIRECT.GET.KV_{subjects.BUCKET_DESIRED}.$KV.{subjects.BUCKET_DESIRED}.{session}.>",
             *extra_publish,
         ]

@@ -267,6 +267,8 @@ class LiveChanged(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: list[str] = []
     commands: list[str] = []
+    approvals: list[str] = []
+    escalations: list[str] = []
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,10 @@ Control bus
     lease.<session>                 request           holder -> control: `leases.LeaseRequest`
     recall.<session>                plain             control -> holder: `leases.Recall`
     ctl.ledger                      request           api -> control: `leases.LedgerRequest`
+    ask.<session>                   request           holder -> control: `Ask`, `Raise`
     ctl.command                     request           api, watch -> control: `CommandRequest`
+    ctl.approvals  ctl.decide       request           api -> control: approvals, the word on them
+    ctl.escalations ctl.acknowledge request           api -> control: the same for escalations
     ctl.runs  ctl.commands          request           api -> control: what it knows
     live.changed                    plain             control -> api: a run or a command changed
     audit.<kind>                    stream AUDIT      commands, receipts, decisions: never deleted
@@ -28,6 +31,8 @@ Control bus
     bucket `incidents`              <incident>        open and recent incidents
     bucket `ledger`                 <account>         shared budgets: what is leased and spent
     bucket `pacts`                  <agent>           the pact in force, with its version
+    bucket `approvals`              <approval>        what people were asked, and their answers
+    bucket `escalations`            <escalation>      what people must look at, and until when
     bucket `agents`, `tokens`                         identities
 """
 
@@ -128,6 +133,10 @@ def recall(session: str) -> str:
     return f"recall.{session}"
 
 
+def ask(session: str) -> str:
+    return f"ask.{session}"
+
+
 def desired_key(session: str, run_id: str) -> str:
     return f"{session}.{run_id}"
 
@@ -141,6 +150,10 @@ CONTROL_COMMAND = "ctl.command"
 CONTROL_RUNS = "ctl.runs"
 CONTROL_COMMANDS = "ctl.commands"
 CONTROL_LEDGER = "ctl.ledger"
+CONTROL_APPROVALS = "ctl.approvals"
+CONTROL_DECIDE = "ctl.decide"
+CONTROL_ESCALATIONS = "ctl.escalations"
+CONTROL_ACKNOWLEDGE = "ctl.acknowledge"
 LIVE_CHANGED = "live.changed"
 
 BUCKET_DESIRED = "desired"
@@ -154,6 +167,8 @@ BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
 BUCKET_LEDGER = "ledger"
+BUCKET_APPROVALS = "approvals"
+BUCKET_ESCALATIONS = "escalations"
 BUCKETS = (
     BUCKET_DESIRED,
     BUCKET_RUNS,
@@ -166,4 +181,6 @@ BUCKETS = (
     BUCKET_WATCH,
     BUCKET_SESSIONS,
     BUCKET_LEDGER,
+    BUCKET_APPROVALS,
+    BUCKET_ESCALATIONS,
 )

@@ -20,7 +20,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 from uuid import UUID
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 
 from checkrein.policy.redact_patterns import PII, SECRETS, Pattern, is_placeholder, is_random
 

@@ -21,9 +21,10 @@ from checkrein.policy.pair import PairGuard
 from checkrein.policy.types import Pact
 from checkrein.sdk import config as configs
 from checkrein.sdk import declared, quiet
+from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Config
 from checkrein.sdk.guard import Failed, Seat
-from checkrein.sdk.links.types import Link, NoLink, Process
+from checkrein.sdk.links.types import Link, NoLink, Process, nobody
 from checkrein.sdk.pulse import Pulse
 from checkrein.sdk.purse import Purses
 from checkrein.sdk.run import RUN, Run
@@ -208,6 +209,17 @@ class Client:
 
     def settled(self, run: Run) -> None:
         self._tell("settled", run)
+
+    def ask(self, question: Question) -> None:
+        try:
+            self.link.ask(question)
+        except Exception as error:
+            quiet.fault("link.ask", error)
+            question.told(nobody(question, f"the link failed: {type(error).__name__}"))
+
+    def unask(self, question: Question) -> None:
+        with quiet.quiet("link.unask"):
+            self.link.unask(question)
 
     def halt_children(self, parent: Run, reason: str) -> None:
         """Runs of this process that were begun inside a halted one are halted with it."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.bus.approvals import Ask, Asked, Raise
 from checkrein.bus.messages import RunRecord
 
 FRAME_BYTES_MAX = 1024 * 1024
@@ -110,5 +111,11 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     standing: list[Instruct] = []
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need | Lease
-FromSupervisor = Welcome | Instruct | Leased | Recalled
+class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told"):
+    """supervisor -> agent: what control answered to an `Ask` or a `Raise`, already verified."""
+
+    answer: Asked
+
+
+FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Lease
+FromSupervisor = Welcome | Instruct | Told | Leased | Recalled

@@ -7,10 +7,12 @@ from checkrein.events import types as events
 from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
-from checkrein.sdk.boundary import Paid, denial, enter, goes_on, hold_here, said, unrecorded
+from checkrein.sdk.allowance import Asked
+from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
+from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Held
-from checkrein.sdk.purse import Lacking
+from checkrein.sdk.purse import Lacking, Paying
 from checkrein.sdk.run import Run
 
 MODEL_ADVICE_MARK = "[checkrein]"
@@ -21,8 +23,8 @@ class ModelCall:
     `marked`."""
 
     __slots__ = (
-        "_chars", "_first_token_ns", "_open", "_run", "_started_ns", "call_id", "directives",
-        "model", "provider",
+        "_asked", "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id",
+        "directives", "model", "provider",
     )  # fmt: skip
 
     def __init__(self, run: Run | None, provider: str, model: str, call_id: str) -> None:
@@ -32,7 +34,8 @@ class ModelCall:
         self.call_id = call_id
         self.directives: tuple[str, ...] = ()
         self._open = False
-        self._chars = 0
+        self._asked: Asked | None = None
+        self._pending: Questions[None] | None = None
         self._started_ns = 0
         self._first_token_ns = 0
 
@@ -61,21 +64,36 @@ class ModelCall:
         stream: bool = False,
     ) -> "ModelCall":
         """`begin` for coroutines: held without blocking the loop."""
-        paid: Paid | None = None
+        paid: Paying | None = None
         call_id = ""
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
             try:
-                return cls._begin(
+                call = cls._begin(
                     provider, model, messages, parameters, tools, stream, False, call_id, paid
                 )
             except Held:  # paused in between: wait again
                 paid = None
             except Lacking as lacking:  # its share of a budget is not here yet
-                call_id = lacking.wish.call_id
-                paid = await Paid.later(lacking)
+                paid, call_id = lacking.paying, lacking.paying.wish.call_id
+                await paid.wait_async()
+            else:
+                await call._answered()
+                return call
+
+    async def _answered(self) -> None:
+        """Waits for whom the guard would have asked, if it would. Raises Halted, Denied."""
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                await drive_async(pending)
+        except Exception as error:
+            if isinstance(error, Denied):
+                raise
+            unrecorded(error, self.call_id, self._run, self.model or "model call", self._open)
+            self._run = None
 
     @classmethod
     def _begin(
@@ -88,24 +106,24 @@ class ModelCall:
         stream: bool,
         wait: bool,
         call_id: str = "",
-        paid: Paid | None = None,
+        paid: Paying | None = None,
     ) -> "ModelCall":
         call = cls(None, provider, model, "")
-        given = parameters or {}
         try:
             run = context.current()
             call.call_id = call_id or run.next_call_id()
             _, field, raw = values.packed(messages)
-            call._chars = len(raw)
-            refusal = (
-                run.allowance.model(
-                    run.seat.pact, call.call_id, provider, model, len(raw), given, wait
-                )
-                if paid is None else paid.refusal
-            )  # fmt: skip
+            call._asked = Asked(
+                run.seat.pact, call.call_id, provider, model, len(raw), parameters or {}
+            )
+            refusal = run.allowance.model(call._asked, wait) if paid is None else paid.refusal
             enter(run, call.call_id, "model", model, wait)
             call._run = run
-            call._judge(run, messages, field, raw, given, tools, stream, refusal)
+            pending = call._judge(run, call._asked, messages, field, raw, tools, stream, refusal)
+            if wait:
+                drive(pending)
+            else:
+                call._pending = pending
         except Exception as error:
             if isinstance(error, Denied | Held | Lacking):
                 raise
@@ -155,17 +173,18 @@ class ModelCall:
     def _judge(
         self,
         run: Run,
+        asked: Asked,
         messages: Any,
         field: Any,
         raw: bytes,
-        parameters: Mapping[str, Any],
         tools: Sequence[str],
         stream: bool,
         refusal: Verdict | None,
-    ) -> None:
+    ) -> Questions[None]:
+        parameters = asked.parameters
         digest = values.hash_of(raw)
         try:
-            run.model_step(digest)
+            yield from run.model_step(digest, self.call_id)
             run.ear.listen(messages)
             for name in ("system", "instructions"):
                 if isinstance(parameters.get(name), str):
@@ -180,9 +199,9 @@ class ModelCall:
             if refusal is not None and goes_on(verdict):
                 run.seat.model_returned(0, 0, 0.0, now_ns, "", self.call_id)
                 verdict = refusal
-            if verdict.kind != "allow" or verdict.beside is not None:
-                self._settle(run, action, verdict)
-        except Denied:
+            if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
+                yield from self._settle(run, action, verdict, asked)
+        except BaseException:
             run.allowance.not_made(self.call_id)
             run.leave(self.call_id)
             raise
@@ -196,13 +215,28 @@ class ModelCall:
         self._open = True
         run.tally.model_began(self.model)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
+    def _settle(
+        self, run: Run, action: Action, verdict: Verdict, asked: Asked
+    ) -> Questions[None]:  # fmt: skip
         run.decided(action, verdict)
+        refusal = yield from escalate(run, action, verdict)
+        if refusal is None and verdict.kind == "ask":
+            run.allowance.not_made(self.call_id)  # while people think, others may spend it
+            refusal = yield from approve(run, action, verdict, run.seat.granted)
+            paying = run.allowance.model_again(asked) if refusal is None else None
+            if paying is not None:
+                yield paying
+                refusal = paying.refusal
+                if refusal is not None:
+                    run.decided(action, refusal)
+                    run.seat.model_returned(0, 0, 0.0, run.world.monotonic_ns(), "", self.call_id)
+        elif refusal is None and verdict.kind == "deny":
+            refusal = verdict
+        if refusal is not None:
+            run.refused(refusal)
+            raise denial(refusal, self.model or "model call")
         if verdict.kind == "steer":
             run.advise(verdict.guidance or verdict.reason)
-        elif verdict.kind not in ("allow", "modify"):
-            run.refused(verdict)
-            raise denial(verdict, self.model or "model call")
 
     def _finish(
         self,
@@ -234,8 +268,8 @@ class ModelCall:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
             run.seat.model_returned(usage[0], usage[1], usd, now_ns, model, self.call_id)
             run.allowance.model_done(
-                self.call_id, self._chars, usage[0], usage[1], usd, failed=bool(error),
-                begun=self._first_token_ns > 0,
+                self.call_id, self._asked.input_chars if self._asked is not None else 0,
+                usage[0], usage[1], usd, failed=bool(error), begun=self._first_token_ns > 0,
             )  # fmt: skip
             run.leave(self.call_id)
             run.tally.model_ended(usage[0], usage[1], usd, error)

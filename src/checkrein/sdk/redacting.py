@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.policy.types import Redaction
 from checkrein.sdk import quiet
 
 Redact = Callable[[dict[str, Any]], dict[str, Any]]
@@ -27,13 +28,13 @@ _KEPT = frozenset({
 _unpacked = msgspec.msgpack.Decoder()
 
 
-def redact_of(kinds: Sequence[str]) -> Redact | None:
+def redact_of(kinds: Sequence[Redaction]) -> Redact | None:
     """What redacts an event's fields by a pact's `redact`; None when it has none."""
     return _redact_of(tuple(kinds)) if kinds else None
 
 
 @lru_cache(maxsize=16)
-def _redact_of(kinds: tuple[str, ...]) -> Redact:
+def _redact_of(kinds: tuple[Redaction, ...]) -> Redact:
     from checkrein.policy.redact import compile_redaction
 
     redactor = compile_redaction(kinds)

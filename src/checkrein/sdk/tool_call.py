@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
+
+from msgspec.structs import replace
 
 from checkrein.events.types import (
     ToolArguments,
@@ -15,14 +17,30 @@ from checkrein.events.types import (
 )
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
-from checkrein.sdk.boundary import Paid, denial, enter, goes_on, hold_here, said, unrecorded
+from checkrein.sdk.asking import (
+    Asking,
+    Questions,
+    ask,
+    drive,
+    drive_async,
+    escalate,
+    raise_budgets,
+)
+from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
-from checkrein.sdk.purse import Lacking
+from checkrein.sdk.purse import Lacking, Paying
 from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
+
+ESCALATIONS = "escalate["
+"""How the rules begin that ask for no approval, but for somebody to take note."""
+CHANGED = Verdict(
+    kind="deny", guard="approvals", rule="approvals.digest", advice="ESCALATE",
+    reason="the arguments were changed after they were shown for approval",
+)  # fmt: skip
 
 _OPEN: ContextVar["ToolCall | None"] = ContextVar("checkrein_open_tool", default=None)
 
@@ -37,7 +55,7 @@ class ToolCall:
     (`changed` is then True). `guidance` is text of a guard for the agent, to go with the result."""
 
     __slots__ = (
-        "_action", "_joined", "_open", "_outer", "_run", "_started_ns",
+        "_action", "_joined", "_open", "_outer", "_pending", "_run", "_started_ns", "_words",
         "arguments", "call_id", "changed", "guidance", "name",
     )  # fmt: skip
 
@@ -52,6 +70,8 @@ class ToolCall:
         self._joined = False
         self._outer: ToolCall | None = None
         self._action: Action | None = None
+        self._pending: Questions[None] | None = None
+        self._words = ""
         self._started_ns = 0
 
     @classmethod
@@ -89,20 +109,36 @@ class ToolCall:
         own: bool = False,
     ) -> "ToolCall":
         """`begin` for coroutines: held without blocking the loop."""
-        paid: Paid | None = None
+        paid: Paying | None = None
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
             try:
-                return cls._begin(
+                call = cls._begin(
                     name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
                 )
             except Held:  # paused in between: wait again
                 paid = None
             except Lacking as lacking:  # its share of a budget is not here yet
-                call_id = lacking.wish.call_id
-                paid = await Paid.later(lacking)
+                paid, call_id = lacking.paying, lacking.paying.wish.call_id
+                await paid.wait_async()
+            else:
+                if call._pending is not None:
+                    await call._answered()
+                return call
+
+    async def _answered(self) -> None:
+        """Waits for whom the guard would have asked. Raises Halted, Denied."""
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                await drive_async(pending)
+        except Exception as error:
+            if isinstance(error, Denied):
+                raise
+            unrecorded(error, self.call_id, self._run, self.name, self._open)
+            self._run = None
 
     @classmethod
     def _begin(
@@ -116,7 +152,7 @@ class ToolCall:
         parse_error: str,
         own: bool,
         wait: bool,
-        paid: Paid | None = None,
+        paid: Paying | None = None,
     ) -> "ToolCall":
         call = cls(None, name, arguments, call_id)
         try:
@@ -135,7 +171,7 @@ class ToolCall:
             )  # fmt: skip
             enter(run, call.call_id, "tool", name, wait)
             call._run = run
-            call._judge(run, kind, known_tools, why, parse_error, refusal)
+            call._judge(run, kind, known_tools, why, parse_error, wait, refusal)
         except Exception as error:
             if isinstance(error, Denied | Held | Lacking):
                 raise
@@ -165,6 +201,7 @@ class ToolCall:
         known_tools: Sequence[str],
         why: str,
         parse_error: str,
+        wait: bool,
         refusal: Verdict | None,
     ) -> None:
         # The way of every call: fields that are empty are not given, and no layer stands between
@@ -194,38 +231,111 @@ class ToolCall:
             verdict = run.seat.judge(action, now_ns)
         elif goes_on(verdict := run.seat.would(action, now_ns)):
             verdict = refusal  # what is forbidden is refused as such
-        if verdict.kind != "allow" or verdict.beside is not None:
-            self._settle(run, action, verdict)
+        if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
+            self._words = why
+            pending = self._settle(run, action, verdict)
+            if wait:
+                drive(pending)
+            else:
+                self._pending = pending
+            return
         record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
         self._open = True
         _OPEN.set(self)
         run.tally.acted(name)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
-        """A verdict other than allow: recorded, then carried out. Raises Denied."""
+    def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
+        """A verdict other than a plain allow: recorded, then carried out; what must be waited for
+        is given out. Then the call begins. Raises Denied."""
+        try:
+            yield from self._heed(run, action, verdict)
+        except Denied:
+            raise
+        except BaseException as error:  # halted or cancelled while it waited
+            run.record(
+                ToolReturned, call_id=self.call_id, tool=self.name, status="cancelled",
+                error=said(error),
+            )  # fmt: skip
+            run.allowance.not_made(self.call_id)
+            run.leave(self.call_id)
+            raise
+        run.record(
+            ToolInvoked, call_id=self.call_id, tool=self.name, kind=action.declared_kind or ""
+        )
+        self._started_ns = run.world.monotonic_ns()
+        self._open = True
+        _OPEN.set(self)
+        run.tally.acted(self.name)
+
+    def _heed(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
         run.decided(action, verdict)
-        match verdict.kind:
-            case "steer":
-                self.guidance = verdict.guidance or verdict.reason
-                run.advise(self.guidance)
-            case "modify":
-                self.arguments = verdict.arguments
-                self.changed = True
-                if verdict.guidance:
-                    self.guidance = verdict.guidance
-                    run.advise(self.guidance)
-            case "allow":
-                return
-            case _:
-                error = denial(verdict, self.name)
-                run.record(
-                    ToolReturned, call_id=self.call_id, tool=self.name, status="denied",
-                    error=str(error),
-                )  # fmt: skip
-                run.allowance.not_made(self.call_id)
-                run.leave(self.call_id)
-                run.refused(verdict)
-                raise error
+        refusal = yield from escalate(run, action, verdict)
+        if refusal is not None:
+            self._refuse(run, action, refusal)
+        if verdict.kind == "deny":
+            self._refuse(run, None, verdict)
+        elif verdict.kind != "ask":
+            self._take(run, verdict)
+        elif verdict.rule.startswith(ESCALATIONS):  # somebody has taken note by now
+            self._go_on(run, action, self.arguments)
+        else:
+            run.allowance.not_made(self.call_id)  # while people think, others may spend it
+            answer = yield from ask(run, action, verdict, self._words)
+            if isinstance(answer, Verdict):
+                self._refuse(run, action, answer)
+            paying = run.allowance.tool_again(run.seat.pact, self.call_id)
+            if paying is not None:
+                yield paying
+                if paying.refusal is not None:
+                    self._refuse(run, action, paying.refusal)
+            self._approved(run, action, answer, verdict.rule)
+
+    def _approved(self, run: Run, action: Action, question: Asking, rule: str) -> None:
+        """Goes on with exactly what was approved. Raises Denied."""
+        answer = question.answer
+        if answer is None:
+            raise ValueError("an approval without an answer")
+        if question.digest_with(self.arguments) != question.digest:
+            self._refuse(run, action, CHANGED)
+        raise_budgets(run, answer.raised, rule)
+        if answer.edited:
+            self.arguments, self.changed = answer.arguments, True
+            run.decided(action, _edited(answer.arguments, answer.by, question))
+        self._go_on(run, action, self.arguments)
+
+    def _go_on(self, run: Run, action: Action, arguments: Any) -> None:
+        """Somebody has said yes to these arguments: what is forbidden stays forbidden."""
+        self._action = action = replace(action, arguments=values.plain(arguments))
+        verdict = run.seat.granted(action, run.world.monotonic_ns())
+        if verdict.kind == "deny":
+            self._refuse(run, action, verdict)
+        if verdict.kind != "allow":
+            run.decided(action, verdict)
+        self._take(run, verdict)
+
+    def _take(self, run: Run, verdict: Verdict) -> None:
+        if verdict.kind == "modify":
+            self.arguments = verdict.arguments
+            self.changed = True
+        guidance = verdict.guidance
+        if verdict.kind == "steer":
+            guidance = guidance or verdict.reason
+        if guidance and verdict.kind in ("steer", "modify"):
+            self.guidance = guidance
+            run.advise(guidance)
+
+    def _refuse(self, run: Run, undecided: Action | None, verdict: Verdict) -> NoReturn:
+        """Tells of the refusal, and records it as the decision on an action that has none yet."""
+        if undecided is not None:
+            run.decided(undecided, verdict)
+        error = denial(verdict, self.name)
+        run.record(
+            ToolReturned, call_id=self.call_id, tool=self.name, status="denied", error=str(error)
+        )
+        run.allowance.not_made(self.call_id)
+        run.leave(self.call_id)
+        run.refused(verdict)
+        raise error
 
     def _finish(self, status: Status, result: Any, error: str) -> None:
         run = self._run
@@ -265,3 +375,13 @@ class ToolCall:
         except Exception as fault:
             run.leave(self.call_id)
             quiet.fault("tool call", fault)
+
+
+def _edited(arguments: Any, by: str, question: Asking) -> Verdict:
+    """What is recorded of arguments that whoever approved has changed."""
+    pact, version = question.pact
+    return Verdict(
+        kind="modify", guard="approvals", rule=question.rule, arguments=arguments,
+        reason=f"approved with other arguments by {by or 'somebody'}", pact=pact,
+        pact_version=version,
+    )  # fmt: skip

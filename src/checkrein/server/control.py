@@ -8,10 +8,12 @@ bounded; what goes over is counted and said in the log.
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from checkrein.bus import orders, subjects
+from checkrein.bus.approvals import Approval, Escalation, GateQuery
 from checkrein.bus.messages import (
     Beat,
     CommandRequest,
@@ -38,7 +40,9 @@ from checkrein.control.types import (
     Changed,
     Hearing,
     Input,
+    Keep,
     Misread,
+    Notify,
     Registering,
     Reply,
     Reporting,
@@ -48,15 +52,18 @@ from checkrein.control.types import (
     Tick,
 )
 from checkrein.server.context import RoleContext
-from checkrein.server.control_writing import Auditor, Notifier, Saver, Teller
+from checkrein.server.control_gates import Gatekeeper, session_of
+from checkrein.server.control_writing import Auditor, Keeper, Notifier, Saver, Teller
 from checkrein.server.ledger import LedgerDesk
 from checkrein.server.sessions import Sessions
+from checkrein.server.webhook import Webhook
 
 _log = logging.getLogger(__name__)
 
 ANSWER_BYTES_MAX = 1_800_000
 DRAIN_S = 3.0
 RECORD_EVERY_S = 5.0
+LIMIT_ALL = 1_000_000
 T = TypeVar("T")
 
 
@@ -68,6 +75,7 @@ async def run(context: RoleContext) -> None:
     ledger = await LedgerDesk.open(
         context.control_bus, edge.sessions, context.world, edge.auditor.add
     )
+    edge.keep_ledger(ledger)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in (*edge.works(), *ledger.works())]
         subscriptions = [*await edge.listen(), *await ledger.listen()]
@@ -95,6 +103,7 @@ class Edge:
         self._bus = context.control_bus
         self._world = context.world
         self.control = control
+        self._ledger: LedgerDesk | None = None
         self._nudge = asyncio.Event()
         self._next_due_ns = 0
         self._records = buckets[subjects.BUCKET_CONTROL]
@@ -105,6 +114,13 @@ class Edge:
                 buckets[subjects.BUCKET_COMMANDS], control, "command", self._world, 0.1, 1
             ),
         }
+        gates = {
+            "approval": buckets[subjects.BUCKET_APPROVALS],
+            "escalation": buckets[subjects.BUCKET_ESCALATIONS],
+        }
+        self._keeper = Keeper(gates, control, self._world, self._send)
+        self._gates = Gatekeeper(self._bus, control, sessions, self.feed)
+        self._webhook = Webhook.of(os.environ, self._world)
         self._teller = Teller(context.bus, self._world)
         self.auditor = Auditor(self._bus, self._world)
         self._notifier = Notifier(self._bus, self._world)
@@ -120,6 +136,8 @@ class Edge:
                 subjects.BUCKET_DESIRED,
                 subjects.BUCKET_RUNS,
                 subjects.BUCKET_COMMANDS,
+                subjects.BUCKET_APPROVALS,
+                subjects.BUCKET_ESCALATIONS,
             )
         }
         records = buckets[subjects.BUCKET_CONTROL]
@@ -136,10 +154,23 @@ class Edge:
             await _read(buckets[subjects.BUCKET_RUNS], RunRecord),
             await _read(buckets[subjects.BUCKET_COMMANDS], CommandState),
             await _levels(buckets[subjects.BUCKET_DESIRED], signer.public),
+            await _read(buckets[subjects.BUCKET_APPROVALS], Approval),
+            await _read(buckets[subjects.BUCKET_ESCALATIONS], Escalation),
         )
         await edge.carry_out(actions)
         bus.on_connection(edge.on_connection)
         return edge
+
+    def keep_ledger(self, ledger: LedgerDesk) -> None:
+        """Approvals that raise shared budgets are told to it; those of an earlier start now."""
+        self._ledger = ledger
+        for approval in self.control.approvals(GateQuery(all=True, limit=LIMIT_ALL)):
+            ledger.approved(approval)
+
+    def _raise_budgets(self, approval_id: str) -> None:
+        if self._ledger is not None:
+            for approval in self.control.approvals(GateQuery(ids=[approval_id], all=True)):
+                self._ledger.approved(approval)
 
     async def listen(self) -> list[Subscription]:
         bus = self._bus
@@ -150,21 +181,25 @@ class Edge:
             subjects.beat("*"): self._on_beat,
             subjects.CONTROL_RUNS: self._on_runs,
             subjects.CONTROL_COMMANDS: self._on_commands,
+            **self._gates.handlers(),
         }
         return [await bus.subscribe(subject, handler) for subject, handler in handlers.items()]
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """Everything that goes on beside the handlers."""
         works = [self._tick(), self._reserve(), self._teller.work(), self.auditor.work()]
-        works += [self._notifier.work(), self.sessions.follow()]
+        works += [self._notifier.work(), self.sessions.follow(), self._keeper.work()]
+        if self._webhook is not None:
+            works.append(self._webhook.work())
         for saver in self._savers.values():
             works += saver.works()
         return works
 
     async def drain(self) -> None:
         """Waits, for a bounded time, until what is known is written."""
-        writers: list[Saver | Teller | Auditor] = [
+        writers: list[Saver | Keeper | Teller | Auditor] = [
             *self._savers.values(),
+            self._keeper,
             self._teller,
             self.auditor,
         ]
@@ -183,15 +218,18 @@ class Edge:
 
     async def carry_out(self, actions: list[Action]) -> None:
         for action in actions:
-            if isinstance(action, Send):
-                await self._publish(self._bus.publish(action.subject, action.data))
-            elif isinstance(action, Reply):
-                if isinstance(action.token, Message):
-                    await self._publish(self._bus.respond(action.token, action.data))
+            if isinstance(action, Send | Reply):
+                await self._send(action)
             else:
                 self._note(action)
         if self.control.due_ns < self._next_due_ns:
             self._nudge.set()
+
+    async def _send(self, action: Send | Reply) -> None:
+        if isinstance(action, Send):
+            await self._publish(self._bus.publish(action.subject, action.data))
+        elif isinstance(action.token, Message):
+            await self._publish(self._bus.respond(action.token, action.data))
 
     def on_connection(self, up: bool) -> None:
         for action in self.control.step(Hearing(up)):
@@ -201,6 +239,13 @@ class Edge:
         match action:
             case Save():
                 self._savers[action.kind].add(action.key)
+            case Keep():
+                if action.kind == "approval":
+                    self._raise_budgets(action.key)
+                self._keeper.add(action)
+            case Notify():
+                if self._webhook is not None:
+                    self._webhook.add(action)
             case Tell():
                 self._teller.add(action.event)
             case Audit():
@@ -271,7 +316,7 @@ class Edge:
         await self.feed(Asking(request, message))
 
     async def _on_receipts(self, message: Message) -> None:
-        session = _session(message)
+        session = session_of(message)
         try:
             progress = progress_of(message.data)
         except MessageError as error:
@@ -280,7 +325,7 @@ class Edge:
         await self.feed(Reporting(session, progress))
 
     async def _on_registration(self, message: Message) -> None:
-        session = _session(message)
+        session = session_of(message)
         try:
             registration = decode(message.data, Registration)
         except MessageError as error:
@@ -294,7 +339,7 @@ class Edge:
         await self.feed(Registering(session, registration, message))
 
     async def _on_beat(self, message: Message) -> None:
-        session = _session(message)
+        session = session_of(message)
         try:
             beat = decode(message.data, Beat)
         except MessageError as error:
@@ -321,11 +366,6 @@ class Edge:
                 ids=query.ids[: len(query.ids) // 2], after=query.after, limit=query.limit // 2
             )
         await self._publish(self._bus.respond(message, data))
-
-
-def _session(message: Message) -> str:
-    """Who sent it: the bus lets a session publish under its own name only."""
-    return message.subject.partition(".")[2]
 
 
 async def next_generation(bucket: Bucket) -> int:

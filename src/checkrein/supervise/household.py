@@ -2,11 +2,24 @@
 
 import msgspec
 
-from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Lease, Need, State, Welcome
+from checkrein.bus.approvals import Ask, Raise
+from checkrein.sdk.local import (
+    Began,
+    Did,
+    Ended,
+    FromAgent,
+    Hello,
+    Lease,
+    Need,
+    State,
+    Told,
+    Welcome,
+)
 from checkrein.supervise import happenings as h
 from checkrein.supervise.journal import host_name
 from checkrein.supervise.local import Peer
 from checkrein.supervise.outcome import UNKNOWN_EXIT
+from checkrein.supervise.seeking import nobody
 from checkrein.supervise.supervisor import LEVEL, Supervisor
 
 
@@ -64,6 +77,10 @@ class Household:
                 run = unit.runs.get(run_id)
                 if run is not None and run.owner is peer:
                     self._supervisor.feed(unit, h.SdkDid(command_id, run_id, stage, detail))
+            case Ask(run_id=run_id) | Raise(run_id=run_id):
+                run = unit.runs.get(run_id)
+                if run is not None and run.owner is peer:
+                    self._ask(peer, message)
             case Need(agents=agents):
                 self._supervisor.need(agents)
             case Lease():
@@ -71,3 +88,9 @@ class Household:
             case Hello():
                 pass
         self._supervisor.changed.set()
+
+    def _ask(self, peer: Peer, word: Ask | Raise) -> None:
+        if not self._supervisor.session:
+            peer.send(Told(answer=nobody(word)))
+        else:
+            self._supervisor.seeking.add(word, lambda answer: peer.send(Told(answer=answer)))

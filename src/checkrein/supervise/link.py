@@ -22,6 +22,7 @@ from checkrein.bus.messages import (
 )
 from checkrein.bus.orders import Inbox
 from checkrein.bus.types import Bus, BusError, Message
+from checkrein.supervise.seeking import seek
 from checkrein.supervise.session import SessionError
 from checkrein.supervise.supervisor import Supervisor
 
@@ -57,6 +58,8 @@ class Link:
         self._granted = granted
         self._bus: Bus | None = None
         self._agents: set[str] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._seeks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._again = asyncio.Event()
         self._level_due = asyncio.Event()
@@ -72,13 +75,14 @@ class Link:
     async def run(self) -> None:
         """Until `stop`, or until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             works = (
                 self._keep(), self._send(), self._beat(), self._level(),
                 self._supervisor.leasing.work(self._now),
             )  # fmt: skip
             mine = [tasks.create_task(work) for work in works]
             await self._stop.wait()
-            for task in mine:
+            for task in (*mine, *self._seeks):
                 task.cancel()
 
     def stop(self) -> None:
@@ -245,6 +249,7 @@ class Link:
             bus = self._bus
             if bus is None or not bus.connected:
                 continue
+            self._seek(bus)
             try:
                 await self._send_reports(bus)
                 if self._supervisor.to_register:
@@ -253,6 +258,16 @@ class Link:
                 _log.info("cannot report: %s", error)
                 await self._world.sleep(RETRY_S_MIN)
                 changed.set()
+
+    def _seek(self, bus: Bus) -> None:
+        """What the agents' processes ask; nobody here waits for the answers."""
+        grant, supervisor = self.grant, self._supervisor
+        for word, tell in supervisor.seeking.take() if grant is not None else ():
+            if self._tasks is not None and grant is not None:
+                key = bytes.fromhex(grant.control_key)
+                task = self._tasks.create_task(seek(bus, supervisor.session, key, word, tell))
+                self._seeks.add(task)
+                task.add_done_callback(self._seeks.discard)
 
     async def _send_reports(self, bus: Bus) -> None:
         reports = self._supervisor.reports

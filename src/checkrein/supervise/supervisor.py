@@ -25,6 +25,7 @@ from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
 from checkrein.supervise.reports import Reports
+from checkrein.supervise.seeking import Seeking
 from checkrein.supervise.session import can_name_an_agent
 from checkrein.supervise.tree import Tree
 from checkrein.supervise.unit import Unit
@@ -60,6 +61,7 @@ class Supervisor:
         self.pacts: dict[str, str] = {}
         self.reports = Reports()
         self.leasing = Leasing()
+        self.seeking = Seeking()
         self.changed = asyncio.Event()
         self.to_register: dict[str, RunRecord] = {}
         self.needs: set[str] = set()
@@ -181,6 +183,17 @@ class Supervisor:
 
     def _obey(self, accepted: Accepted, at_ns: int) -> None:
         order = accepted.order
+        if order.verb in ("approve", "deny"):  # who waits for it asks again, and is answered
+            for run in accepted.runs:
+                unit = self._unit_of_run.get(run.run_id)
+                if unit is not None:
+                    unit.tell(
+                        h.Tell(
+                            order.command_id, order.verb, run.run_id, run.epoch, order.reason,
+                            order.issued_by, order.arguments,
+                        )
+                    )  # fmt: skip
+            return
         by_unit: dict[Unit, list[tuple[str, int]]] = {}
         for run in accepted.runs:
             unit = self._unit_of_run.get(run.run_id)

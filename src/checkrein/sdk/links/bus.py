@@ -31,14 +31,16 @@ from checkrein.bus.messages import (
 from checkrein.bus.types import Bus, BusError, Message
 from checkrein.sdk import quiet
 from checkrein.sdk.aside import aside
+from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.leasing import Leasing
 from checkrein.sdk.links.obedience import Obedience
+from checkrein.sdk.links.questions import Questions, ask_all
 from checkrein.sdk.links.records import beat_of, ordered_of, record_of
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
-from checkrein.sdk.links.types import Process
+from checkrein.sdk.links.types import Process, nobody
 from checkrein.sdk.rein import Ordered
 from checkrein.sdk.run import Run
 
@@ -98,6 +100,8 @@ class BusLink:
         self._drain_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken: asyncio.Event | None = None
+        self._questions = Questions(process.world)
+        self._asked: asyncio.Event | None = None
         self._control: Bus | None = None
         self._thread: threading.Thread | None = None
 
@@ -136,6 +140,21 @@ class BusLink:
         loop = self._loop
         return self.connected and loop is not None and self._leasing.ask(loop, request, answered)
 
+    def ask(self, question: Question) -> None:
+        run = question.run
+        if not self._session:
+            question.told(nobody(question))
+        elif getattr(run, "inherited", False):
+            question.told(nobody(question, "a forked process asks in a run of its own only"))
+        elif not self._questions.add(question):
+            question.told(nobody(question, "too many questions wait in this process already"))
+        else:
+            self._wake()
+
+    def unask(self, question: Question) -> None:
+        self._questions.drop(question)
+        self._wake()
+
     def close(self, seconds: float) -> None:
         self._closing = True
         self._drain_s = seconds
@@ -144,10 +163,11 @@ class BusLink:
             self._thread.join(seconds + 1.0)
 
     def _wake(self) -> None:
-        loop, woken = self._loop, self._woken
-        if loop is not None and woken is not None:
-            with suppress(RuntimeError):  # the loop is closed: the thread has ended
-                loop.call_soon_threadsafe(woken.set)
+        loop = self._loop
+        for event in (self._woken, self._asked):
+            if loop is not None and event is not None:
+                with suppress(RuntimeError):  # the loop is closed: the thread has ended
+                    loop.call_soon_threadsafe(event.set)
 
     def _report(
         self, order: Ordered, run_id: str, stage: str, detail: str, nonce: str = ""
@@ -268,11 +288,20 @@ class BusLink:
                     serving.create_task(self._renew(endpoint, agents, grant, events, control))
                     serving.create_task(self._attend(agents, control, inbox))
                     serving.create_task(self._leasing.run(control, self._session))
+                    serving.create_task(self._ask_all(control, bytes.fromhex(grant.control_key)))
             except* _Stop:
                 if self._closing:
                     await self._last_words(control)
             finally:
                 stop.set()
+
+    async def _ask_all(self, control: Bus, key: bytes) -> None:
+        self._asked = asyncio.Event()
+        self._questions.nudge()
+        session = self._session
+        await ask_all(
+            self._questions, self._asked, control, session, key, lambda: control.connected
+        )
 
     async def _last_words(self, control: Bus) -> None:
         with suppress(BusError, TimeoutError):
@@ -311,6 +340,7 @@ class BusLink:
             if up:
                 self._registered.clear()
                 self._contact.back()
+                self._questions.nudge()
                 self._wake()
             else:
                 self._contact.lost()
@@ -409,7 +439,10 @@ class BusLink:
 
     def _obey(self, order: Order, run_id: str, epoch: int) -> None:
         ordered = ordered_of(order, epoch)
-        if order.verb != "probe":
+        if order.verb in ("approve", "deny"):
+            self._questions.nudge(str(order.arguments.get("approval_id", "")))
+            self._wake()
+        elif order.verb != "probe":
             self._obedience.take(ordered, run_id)
         elif run_id in self._process.runs:
             self._report(ordered, run_id, "probe", "", nonce=order.nonce)

@@ -17,10 +17,12 @@ from typing import Any
 import msgspec
 
 from checkrein.sdk import quiet
+from checkrein.sdk.asking import Question
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
+from checkrein.sdk.links.questions import Questions
 from checkrein.sdk.links.records import record_of
-from checkrein.sdk.links.types import Process
+from checkrein.sdk.links.types import Process, nobody
 from checkrein.sdk.local import (
     FRAME_BYTES_MAX,
     Began,
@@ -34,6 +36,7 @@ from checkrein.sdk.local import (
     Need,
     Recalled,
     State,
+    Told,
     Welcome,
 )
 from checkrein.sdk.rein import Ordered
@@ -60,12 +63,16 @@ class SupervisorLink:
         self._contact = Contact(process.runs, process.world)
         self._outbox: deque[Any] = deque(maxlen=OUTBOX_MAX)
         self._told: dict[str, State] = {}
+        self._questions = Questions(process.world)
+        self._asked: dict[str, Question] = {}
         self._pacts: dict[str, str] = {}
         self._agents: set[str] = set()
         self._leases: dict[int, Callable[[bytes], None]] = {}
         self._numbers = itertools.count(1)
         self._settled = threading.Event()
         self._drained = threading.Event()
+        self._met = False
+        """Whether the supervisor has ever answered."""
         self._closing = False
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -115,6 +122,18 @@ class SupervisorLink:
         self._leases[number] = answered
         self._send(Lease(number=number, request=request))
         return True
+
+    def ask(self, question: Question) -> None:
+        if not self._met:
+            question.told(nobody(question, "the supervisor does not answer"))
+        elif self._questions.add(question):
+            self._wake()
+        else:
+            question.told(nobody(question, "too many questions wait in this process already"))
+
+    def unask(self, question: Question) -> None:
+        self._questions.drop(question)
+        self._wake()
 
     def close(self, seconds: float) -> None:
         self._closing = True
@@ -215,6 +234,7 @@ class SupervisorLink:
                     for message in reader.feed(data):
                         self._hear(message)
                 self._look_at_runs()
+                self._look_at_questions()
                 self._flush(link)
                 if self._closing and not self._outbox:
                     return
@@ -242,6 +262,8 @@ class SupervisorLink:
                 for standing in message.standing:
                     self._instruct(standing)
                 self._contact.back()
+                self._met = True
+                self._questions.nudge()
                 self._settled.set()
             case Instruct():
                 self._instruct(message)
@@ -249,10 +271,18 @@ class SupervisorLink:
                 self._leased(number, answer)
             case Recalled(lines=lines):
                 self._process.recalled(lines)
+            case Told(answer=answer):
+                question = self._asked.get(answer.claim)
+                if question is not None:
+                    question.told(answer)
+                    self._questions.heard(question, answer.status == "unknown")
             case _:
                 quiet.warn_once("heard", "checkrein: the supervisor said %r", type(message))
 
     def _instruct(self, instruct: Instruct) -> None:
+        if instruct.verb in ("approve", "deny"):
+            self._questions.nudge(str(instruct.arguments.get("approval_id", "")))
+            return
         order = Ordered(
             command_id=instruct.command_id, verb=instruct.verb, epoch=instruct.epoch,
             reason=instruct.reason, issued_by=instruct.issued_by, arguments=instruct.arguments,
@@ -270,6 +300,21 @@ class SupervisorLink:
             if self._told.get(run.run_id) != state:
                 self._told[run.run_id] = state
                 self._outbox.append(state)
+
+    def _look_at_questions(self) -> None:
+        """Asks what is due: at most so often as this link looks at all, ten times a second."""
+        if not len(self._questions) and not self._asked:
+            return
+        due, left = self._questions.take()
+        self._asked = {claim: one for claim, one in self._asked.items() if not one.done}
+        for question in left:
+            self._asked.pop(question.claim, None)
+            message = question.message(left=True)
+            if getattr(message, "left", False):
+                self._outbox.append(message)
+        for question in due:
+            self._asked[question.claim] = question
+            self._outbox.append(question.message())
 
 
 def frame(message: Any) -> bytes:

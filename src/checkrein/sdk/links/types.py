@@ -1,12 +1,16 @@
 """The seam between a process and whoever commands it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Config
 from checkrein.sdk.run import Run
 from checkrein.sdk.types import Recording
 from checkrein.world import World
+
+if TYPE_CHECKING:
+    from checkrein.bus.approvals import Asked
 
 
 class Process(Protocol):
@@ -59,6 +63,13 @@ class Link(Protocol):
         none came; from the link's thread, and not at all if the link ends meanwhile. False: nobody
         can be asked."""
 
+    def ask(self, question: Question) -> None:
+        """Has somebody asked, again and again, until the question is `done`; tells it what is
+        heard. Tells it at once when there is nobody."""
+
+    def unask(self, question: Question) -> None:
+        """Nobody waits for it any more."""
+
     def close(self, seconds: float) -> None:
         """Says what is left to say, for at most `seconds`."""
 
@@ -80,4 +91,15 @@ class NoLink:
     def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
         return False
 
+    def ask(self, question: Question) -> None:
+        question.told(nobody(question))
+
+    def unask(self, question: Question) -> None: ...
     def close(self, seconds: float) -> None: ...
+
+
+def nobody(question: Question, why: str = "") -> "Asked":
+    """The answer when there is nobody to ask."""
+    from checkrein.bus.approvals import Asked
+
+    return Asked(claim=question.claim, status="nobody", reason=why)

@@ -110,6 +110,115 @@ class IncidentLine(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = ""
 
 
+class ApprovalLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody is asked. `digest` binds the answer to this very action under this version of
+    the pact. `words` is what the agent itself says of it. `undo` is `{kind, undo}` of the tool.
+    `similar`: the latest decisions about this agent and tool, when it was asked."""
+
+    approval_id: str
+    agent: str
+    run_id: str
+    tool: str
+    arguments: Any
+    rule: str
+    reason: str
+    asked_at: int
+    expires_at: int
+    undo: dict[str, str]
+    status: str = "open"
+    kind: str = "tool"
+    task_id: str = ""
+    room: str = ""
+    environment: str = ""
+    step: int = 0
+    digest: str = ""
+    words: str = ""
+    inputs: dict[str, Any] = {}
+    pact: str = ""
+    pact_version: str = ""
+    decided_by: str = ""
+    decided_at: int = 0
+    decision_reason: str = ""
+    edited: bool = False
+    edited_arguments: Any = None
+    raised: dict[str, float] = {}
+    grant_until: int = 0
+    granted_by: str = ""
+    used_at: int = 0
+    used_run: str = ""
+    similar: list[dict[str, Any]] = []
+
+
+class DecisionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/approvals/{id}/decision. `arguments`, when given, are approved instead of those
+    asked about. `for_s`: all calls of the same agent, tool, rule and pact version are approved for
+    so long. `raise`: by how much budgets are raised. `digest`, when given, must be the approval's.
+    `by` says who decides, beside the token."""
+
+    decision: Literal["approve", "deny"]
+    reason: str = ""
+    arguments: Any = msgspec.UNSET
+    for_s: float = 0.0
+    raised: dict[str, float] = msgspec.field(name="raise", default_factory=dict)
+    digest: str = ""
+    by: str = ""
+
+
+class DecisionsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/approvals/decisions: several by their ids, or all open ones that fit the agent,
+    the tool and the rule given."""
+
+    decision: Literal["approve", "deny"]
+    ids: list[str] = []
+    agent: str = ""
+    tool: str = ""
+    rule: str = ""
+    reason: str = ""
+    for_s: float = 0.0
+    by: str = ""
+
+
+class DecidedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one: `error` says why it was not decided so."""
+
+    id: str
+    ok: bool
+    status: str = ""
+    error: str = ""
+
+
+class EscalationLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`due_at` 0: no clock runs. `status`: open, overdue or acknowledged."""
+
+    escalation_id: str
+    agent: str
+    run_id: str
+    to: str
+    why: str
+    raised_at: int
+    due_at: int
+    status: str
+    rule: str = ""
+    tool: str = ""
+    arguments: Any = None
+    step: int = 0
+    hold: bool = False
+    task_id: str = ""
+    room: str = ""
+    environment: str = ""
+    acknowledged_by: str = ""
+    acknowledged_at: int = 0
+    note: str = ""
+    overdue_at: int = 0
+
+
+class AcknowledgeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/escalations/{id}/acknowledge."""
+
+    note: str = ""
+    by: str = ""
+
+
 class AgentLine(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     runs: int

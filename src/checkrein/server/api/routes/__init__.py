@@ -4,6 +4,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
 from checkrein.server.api.routes import (
+    approvals,
     commands,
     events,
     incidents,
@@ -21,6 +22,7 @@ ALL: list[ControllerRouterHandler] = [
     *events.ROUTES,
     *incidents.ROUTES,
     *commands.ROUTES,
+    *approvals.ROUTES,
     *pacts.ROUTES,
     *sessions.ROUTES,
     *stream.ROUTES,
