@@ -274,7 +274,7 @@ def test_a_model_without_a_price_is_never_free() -> None:
         with spending(pact) as (built, _), pytest.raises(Denied) as caught:
             think(model="nobodys-model")
         assert caught.value.rule == "budgets.task.usd.unpriced"
-        assert built.recorder.of("scope.decision")[-1]["verdict"] == kind
+        assert built.recorder.of("scope.decision")[0]["verdict"] == kind
     link = LedgerLink()
     pact = "pact: test\nbudgets: {task: {usd: 1, tokens: 500}}\nunclear: allow"
     with spending(pact, link):
