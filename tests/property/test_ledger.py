@@ -14,7 +14,7 @@ from checkrein.policy.ledger import Purse
 
 ACCOUNT = Account("hour", "test", "bot", "2026-11-21T06")
 KEY = account_key(ACCOUNT)
-LIMIT = 40
+LIMIT = 12
 SECOND_NS = 1_000_000_000
 
 
@@ -52,6 +52,19 @@ class Budget(RuleBasedStateMachine):
         if purse.reserve(name, (self.bound(),), Amounts(size, 0, 0), self.now_ns) is None:
             self.flying[name] = (purse, size)
             self.taken += size
+
+    @precondition(lambda self: self.purses)
+    @rule(which=st.integers(0, 3), size=st.integers(1, 9))
+    def a_call_is_paid_for(self, which: int, size: int) -> None:
+        """As it should be: what is lacking is asked and answered at once."""
+        self.a_call_begins(which, size)
+        purse = self.purses[which % len(self.purses)]
+        number, claims = purse.claims()
+        if claims:
+            self.asked = [*self.asked[-20:], (purse, number, claims)]
+            self.the_ledger_hears(len(self.asked) - 1, "")
+            purse.hear(self.answered[-1][1])
+            self.a_call_begins(which, size)
 
     @precondition(lambda self: self.flying)
     @rule(which=st.integers(0, 9), cost=st.integers(0, 11))
