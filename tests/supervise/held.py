@@ -8,9 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+import pytest
+
 from checkrein.supervise import proc
+from checkrein.supervise.cgroup import NoCgroup
 from checkrein.supervise.launch import Go, fork_held
 from checkrein.supervise.tree import MARKER, Tree, hold, make_leaf
+
+
+def cgroups() -> bool:
+    try:
+        make_leaf(f"probe{os.getpid()}", "cgroup")[0].remove()  # type: ignore[union-attr] # raises instead
+    except NoCgroup:
+        return False
+    return True
+
+
+METHODS = [
+    pytest.param("cgroup", marks=pytest.mark.skipif(not cgroups(), reason="no cgroup v2 here")),
+    "subreaper",
+]
 
 
 def until(true: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
@@ -40,9 +57,17 @@ def python(
         with suppress(ChildProcessError):
             os.waitpid(tree.main, 0)
         tree.exited = True
-        until(lambda: not tree.survivors() or tree.kill(), 5)
+        until(lambda: nobody_left(tree))
         bury(tree)
         tree.close()
+
+
+def nobody_left(tree: Tree) -> bool:
+    """Looks once, and kills again whoever is seen."""
+    if not tree.survivors():
+        return True
+    tree.kill()
+    return False
 
 
 def bury(tree: Tree) -> None:

@@ -1,5 +1,6 @@
 """`checkrein run` as a user types it, without a server: exit codes, signals, terminal, deaths."""
 
+import ast
 import fcntl
 import json
 import os
@@ -159,6 +160,30 @@ def test_a_killed_agent_has_its_end_written(environment: dict[str, str]) -> None
     assert done.returncode == 137
     end = recorded(environment)[-1]
     assert (end["type"], end["signal"], end["status"]) == ("run.end", "SIGKILL", "failed")
+
+
+def test_orphans_that_ended_are_buried_while_the_program_runs(
+    environment: dict[str, str],
+) -> None:
+    code = (
+        "import os, sys, time\n"
+        "for _ in range(50):\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0: time.sleep(0.05)\n"  # its parent is gone by then
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "above, end = os.getppid(), time.monotonic() + 10\n"
+        "def states():\n"
+        "    for pid in open(f'/proc/{above}/task/{above}/children').read().split():\n"
+        "        try: yield open(f'/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[0]\n"
+        "        except OSError: yield 'gone'\n"
+        "while len(found := list(states())) > 2 and time.monotonic() < end: time.sleep(0.002)\n"
+        "print(found)\n"
+    )
+    done = run(environment, "--", sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert sorted(ast.literal_eval(done.stdout))[0] == "R"  # the program; and shipping
+    assert "Z" not in done.stdout
 
 
 @pytest.mark.parametrize("method", ["strongest", "subreaper"])

@@ -159,14 +159,23 @@ def _shadowed(where: str, rule: ToolRule) -> list[Remark]:
 
 
 def _unreachable(pact: Pact, tools: Mapping[str, ToolRule]) -> list[Remark]:
-    if not pact.sequence:
+    if not pact.sequence or any(is_pattern(name) for name in tools):
         return []
-    from checkrein.policy.sequences.compiling import unreachable
+    from checkrein.policy.sequences.reach import unavoidable, unreachable
 
-    return [
+    known = {name: rule.kind for name, rule in tools.items()}
+    never = [
         Remark(
             rule=f"sequence[{index}]", problem=f"it can never fire: {why}",
             proposal="Add the tool to `tools`, or take the rule out",
         )
-        for index, why in unreachable(pact.sequence, tools)
+        for index, why in unreachable(pact.sequence, known)
     ]  # fmt: skip
+    always = [
+        Remark(
+            rule=f"sequence[{index}]", problem=f"it fires at every call: {why}",
+            proposal="Add the tool that is missing, or say so plainly with `allow: false`",
+        )
+        for index, why in unavoidable(pact.sequence, known)
+    ]  # fmt: skip
+    return never + always

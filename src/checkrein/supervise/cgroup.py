@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from checkrein.supervise.proc import raise_unless_gone
+
 
 class NoCgroup(Exception):
     """No leaf could be made; the message says where it was tried and what was in the way."""
@@ -86,11 +88,13 @@ class Leaf:
         return b"populated 1" in self._read("cgroup.events")
 
     def pids(self) -> list[int]:
-        """Everyone in it and below."""
+        """Everyone in it and below. Raises CannotLook."""
         found: list[int] = []
         for folder in [self.path, *(path for path in self.path.rglob("*") if path.is_dir())]:
-            with suppress(OSError):
+            try:
                 found += [int(word) for word in (folder / "cgroup.procs").read_bytes().split()]
+            except OSError as error:
+                raise_unless_gone(error)
         return found
 
     def remove(self) -> bool:
@@ -106,6 +110,7 @@ class Leaf:
         """With the files open that a halt needs."""
         with suppress(OSError):
             self._open["cgroup.freeze"] = os.open(f"{self.path}/cgroup.freeze", os.O_WRONLY)
+            self._open["cgroup.kill"] = os.open(f"{self.path}/cgroup.kill", os.O_WRONLY)
             self._open["cgroup.events"] = os.open(f"{self.path}/cgroup.events", os.O_RDONLY)
         return self
 

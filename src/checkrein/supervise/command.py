@@ -270,11 +270,13 @@ class _Service:
             loop.add_signal_handler(number, supervisor.forward, unit, number)
         loop.add_signal_handler(signal.SIGCONT, self._continue, unit)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, front.PASSED_ON)
-        loop.add_signal_handler(signal.SIGCHLD, self._child_changed, unit)
+        loop.add_signal_handler(signal.SIGCHLD, self._child_changed, supervisor, unit)
         loop.add_reader(self.words, self._hear_front, supervisor)
 
-    def _child_changed(self, unit: Unit) -> None:
-        """The program was stopped by the terminal: so is the front, and the shell sees it."""
+    def _child_changed(self, supervisor: Supervisor, unit: Unit) -> None:
+        """Orphans that ended are buried. If the program was stopped by the terminal, so is the
+        front, and the shell sees it."""
+        supervisor.reap()
         if unit.exit is not None or unit.ladder.frozen or unit.ladder.halting:
             return
         with suppress(ChildProcessError):

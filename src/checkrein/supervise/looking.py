@@ -128,11 +128,11 @@ class Looking:
         if not self._killing:
             return False
         came = False
-        table = proc.Table()
+        table = _table()
         now_ns = self._world.monotonic_ns()
         for unit, looked in list(self._killing.items()):
-            nobody: list[int] = []
-            left = _safely(unit, lambda unit=unit: unit.tree.survivors(table), nobody)  # type: ignore[misc] # bound at once
+            unknown = [unit.tree.main]  # a look that fails has not seen that nobody is left
+            left = _safely(unit, lambda unit=unit: unit.tree.survivors(table), unknown)  # type: ignore[misc] # bound at once
             if left and looked.until_ns > now_ns:
                 if looked.again_ns <= now_ns:
                     looked.again_ns = now_ns + KILL_AGAIN_MS * 1_000_000
@@ -148,7 +148,16 @@ class Looking:
 def _shared_table(units: Iterable[Unit]) -> proc.Table | None:
     """One table for several trees that need it; a single one reads it when it comes to that."""
     need = [unit for unit in units if unit.tree.leaf is None]
-    return proc.Table() if len(need) > 1 else None
+    return _table() if len(need) > 1 else None
+
+
+def _table() -> proc.Table | None:
+    """None where it cannot be read now: then every tree finds that out for itself."""
+    try:
+        return proc.Table()
+    except proc.CannotLook as error:
+        _log.warning("the process table cannot be read: %s", error)
+        return None
 
 
 def _safely(unit: Unit, look: Callable[[], T], otherwise: T) -> T:
@@ -156,6 +165,8 @@ def _safely(unit: Unit, look: Callable[[], T], otherwise: T) -> T:
     subreaper from then on."""
     try:
         return look()
+    except proc.CannotLook as error:
+        _log.warning("unit %s cannot be looked at: %s", unit.name, error)
     except OSError as error:
         if unit.tree.leaf is not None:
             _log.warning("unit %s: its cgroup fails (%s); going on with sweeps", unit.name, error)

@@ -5,6 +5,7 @@ time it started, and is signalled through a pidfd that was checked against both.
 """
 
 import ctypes
+import errno
 import os
 import signal
 from collections.abc import Iterable, Set
@@ -17,6 +18,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 STOPPED = frozenset("Tt")
 GONE = frozenset("ZX")
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+
+
+class CannotLook(OSError):
+    """This process has no descriptor or no memory left to look with. Raised by every look here:
+    what could not be looked at is not gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +48,13 @@ def look_at(path: str) -> Process | None:
     """A process or a thread, by the path of its `stat`."""
     try:
         fd = os.open(path, os.O_RDONLY)
-    except OSError:
+    except OSError as error:
+        raise_unless_gone(error)
         return None
     try:
         text = os.read(fd, 1024)
-    except OSError:
+    except OSError as error:
+        raise_unless_gone(error)
         return None
     finally:
         os.close(fd)
@@ -69,12 +78,23 @@ def alive(process: Process | None) -> bool:
     return process is not None and process.state not in GONE
 
 
+def listed() -> list[int]:
+    """The pids of all processes there are, the dead and unburied included."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError as error:
+        raise_unless_gone(error)
+        raise
+
+
 class Table:
-    """All processes there are, indexed. Not a snapshot: rows are read one after another."""
+    """All processes there are, indexed. Not a snapshot: rows are read one after another. `missed`:
+    pids that were listed and gone when they were looked at."""
 
     def __init__(self) -> None:
-        found = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
-        self.rows = {row.pid: row for row in found if row is not None}
+        found = {pid: look(pid) for pid in listed()}
+        self.rows = {pid: row for pid, row in found.items() if row is not None}
+        self.missed = found.keys() - self.rows.keys()
         self.children: dict[int, list[Process]] = {}
         self.groups: dict[int, list[Process]] = {}
         for row in self.rows.values():
@@ -127,16 +147,37 @@ def children_of(pid: int) -> list[int] | None:
     found: list[int] = []
     try:
         threads = os.listdir(f"/proc/{pid}/task")
-    except OSError:
+    except OSError as error:
+        raise_unless_gone(error)
         return found
     for thread in threads:
-        try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
-        except OSError:
-            if os.path.exists(f"/proc/{pid}/task/{thread}"):
-                return None
+        below = _children_of_thread(pid, thread)
+        if below is None:
+            return None
+        found += below
     return found
+
+
+def adopted_by(pid: int) -> list[int] | None:
+    """The children of its first thread, in the order in which they came: there the kernel hangs
+    every orphan that comes to a process, however many threads it has. None as in `children_of`."""
+    return _children_of_thread(pid, pid)
+
+
+def _children_of_thread(pid: int, thread: int | str) -> list[int] | None:
+    text = b""
+    try:
+        fd = os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY)
+        try:
+            while more := os.read(fd, 65536):  # a page at a time
+                text += more
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise_unless_gone(error)
+        if os.path.exists(f"/proc/{pid}/task/{thread}"):
+            return None
+    return [int(word) for word in text.split()]
 
 
 def environment_has(pid: int, marker: bytes) -> bool:
@@ -144,7 +185,8 @@ def environment_has(pid: int, marker: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return marker in file.read(1024 * 1024).split(b"\0")
-    except OSError:
+    except OSError as error:
+        raise_unless_gone(error)
         return False
 
 
@@ -159,15 +201,19 @@ def die_with_parent(number: int) -> None:
 
 
 def reap_others(mine: Set[int]) -> None:
-    """Buries dead children that nobody waits for (adopted orphans); leaves those in `mine`."""
+    """Buries dead children that nobody waits for (adopted orphans); leaves those in `mine`. Where
+    they stay, every look takes longer, and in the end no process can be started any more."""
     with suppress(ChildProcessError):
         if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return
     me = os.getpid()
-    for row in Table().children.get(me, ()):
-        if row.state == "Z" and row.pid not in mine:
+    found = children_of(me)
+    if found is None:
+        found = [row.pid for row in Table().children.get(me, ()) if row.state == "Z"]
+    for pid in found:
+        if pid not in mine:
             with suppress(ChildProcessError):
-                os.waitid(os.P_PID, row.pid, os.WEXITED | os.WNOHANG)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
 
 def stands_still(process: Process) -> bool:
@@ -178,7 +224,14 @@ def stands_still(process: Process) -> bool:
         return False
     try:
         threads = os.listdir(f"/proc/{process.pid}/task")
-    except OSError:
+    except OSError as error:
+        raise_unless_gone(error)
         return True
     rows = (look_at(f"/proc/{process.pid}/task/{thread}/stat") for thread in threads)
     return all(row is None or row.state in STOPPED or row.state in GONE for row in rows)
+
+
+def raise_unless_gone(error: OSError) -> None:
+    """Of an error while looking: either there is nothing to look at, or it raises CannotLook."""
+    if error.errno in _EXHAUSTED:
+        raise CannotLook(error.errno, error.strerror) from error

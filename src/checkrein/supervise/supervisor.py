@@ -8,7 +8,7 @@ them goes out as receipts.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Supervisor:
         """How processes ended whose parent is not this one, by pid: told by the front."""
         self._alarms: Alarms[Unit] = Alarms(world, self._ring)
         self._mains: set[int] = set()
-        self._looking = Looking(world, self._answered, self._reap)
+        self._looking = Looking(world, self._answered, self.reap)
         self._tasks: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -376,9 +376,14 @@ class Supervisor:
         self._finished[unit].set()
         self.changed.set()
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
+        """Buries the orphans that came to this process and ended, if that is its business: they
+        would pile up for as long as the program runs."""
         if self._reaps:
-            proc.reap_others({unit.tree.main for unit in self.units.values()})
+            trees = [unit.tree for unit in self.units.values()]
+            kept = {pid for tree in trees for pid in (tree.main, *tree.without)}
+            with suppress(proc.CannotLook):  # the next time, then
+                proc.reap_others(kept)
 
     def began(
         self, unit: Unit, record: RunRecord, owner: Peer | None = None, named: bool = False

@@ -1,8 +1,8 @@
 """A process and all it started, held by the strongest means there is.
 
     cgroup      a leaf of the unified hierarchy: nothing gets out, forks included
-    subreaper   a process group, and every orphan comes back to us: found by walks that must agree
-                (`walk`) where all that comes back is of this tree, else by sweeping `/proc`
+    subreaper   a process group, and every orphan comes back to us: chased (`chase`) until walks
+                agree (`walk`) where all that comes back is of this tree, else by sweeping `/proc`
 
 Every operation here only *acts* or only *looks*, and returns at once: `freeze` then `frozen` until
 it says yes. Looking also chases: newcomers found by a look get what the others got. A tree never
@@ -19,6 +19,7 @@ from typing import Any
 
 from checkrein.supervise import proc
 from checkrein.supervise.cgroup import Leaf, NoCgroup
+from checkrein.supervise.chase import Chase
 from checkrein.supervise.proc import Process, Table
 from checkrein.supervise.walk import unsettled
 
@@ -83,15 +84,17 @@ class Tree:
     def kill(self, table: Table | None = None) -> None:
         """Begins to kill everyone; those out of reach of `strike` are stopped first, so that none
         forks."""
-        if self._walked:
-            self._unsettled(signal.SIGSTOP)
+        if self.alone:
+            if self.leaf is None:
+                self._chase(signal.SIGSTOP)
             self.strike()
-            self._unsettled(signal.SIGKILL, dead=True)
+            self._chase(signal.SIGKILL, dead=True)
             return
         # One unit of many is swept by `survivors`: a look for each here would hold all others up.
-        others = self.others(table) if self.leaf is None else []
-        if self.leaf is not None and self.alone:
-            others = self.strays()
+        others: list[Process] = []
+        if self.leaf is None:
+            with suppress(proc.CannotLook):
+                others = self.others(table)
         for process in others:
             proc.send(process, signal.SIGSTOP)
         self.strike()
@@ -106,30 +109,49 @@ class Tree:
 
     def frozen(self, table: Table | None = None) -> bool:
         """Whether nobody runs any more. `table`: one read *after* `freeze`, shared by many."""
-        if self.leaf is not None:
-            if not self.leaf.frozen() and self.leaf.populated():
-                return False
-            others = self.strays()
-        elif not self._main_stopped():
+        try:
+            return self._frozen(table)
+        except proc.CannotLook:
             return False
-        elif self._walked:
+
+    def _frozen(self, table: Table | None) -> bool:
+        if self.leaf is not None:
+            return _frozen(self.leaf) and (not self.alone or self._still_outside(self.leaf))
+        if self.alone:
             return not self._unsettled(signal.SIGSTOP)
-        else:
-            others = self.others(table)
-        running = [process for process in others if not proc.stands_still(process)]
+        if not self._main_stopped():
+            return False
+        running = [process for process in self.others(table) if not proc.stands_still(process)]
         for process in running:
             proc.send(process, signal.SIGSTOP)
         return not running
 
+    def _still_outside(self, leaf: Leaf) -> bool:
+        """Whether nobody who left the leaf runs; they are stopped. Until all of them are, they may
+        have let out or thawed who was inside."""
+        inside = set(leaf.pids())
+        if self._unsettled(signal.SIGSTOP, inside):
+            return False
+        return inside == set(leaf.pids()) and _frozen(leaf)
+
     def survivors(self, table: Table | None = None) -> list[int]:
         """Who is still alive, in the leaf and outside; or cannot be told to have left nobody."""
-        if self._walked:
-            return self._unsettled(dead=True)
-        alive = {process.pid for process in self.others(table)}
+        try:
+            return self._survivors(table)
+        except proc.CannotLook:
+            return [self.main]
+
+    def _survivors(self, table: Table | None) -> list[int]:
+        if self.alone:
+            alive = set(self._unsettled(dead=True))
+        else:
+            alive = {process.pid for process in self.others(table)}
         if self.leaf is not None:
             with suppress(FileNotFoundError):
                 if self.leaf.populated():
-                    alive |= {pid for pid in self.leaf.pids() if proc.alive(proc.look(pid))}
+                    # Nobody of those listed may be left, and yet somebody they forked since.
+                    inside = {pid for pid in self.leaf.pids() if proc.alive(proc.look(pid))}
+                    alive |= inside or {self.main}
         if not self.exited and proc.alive(proc.look(self.main)):
             alive.add(self.main)
         return sorted(alive)
@@ -175,7 +197,7 @@ class Tree:
         if not self.alone:
             return [process for process in self.others(table) if process.pid not in inside]
         found: dict[int, Process] = {}
-        todo = [*(self.roots or (os.getpid(),)), *inside]
+        todo = [*self._roots, *inside]
         for pid in todo:  # grows
             below = proc.children_of(pid)
             if below is None:
@@ -207,15 +229,31 @@ class Tree:
     # -- inside --------------------------------------------------------------------------------
 
     @property
-    def _walked(self) -> bool:
-        """No leaf holds it, and all that comes up below the roots is of it."""
-        return self.leaf is None and self.alone
+    def _roots(self) -> tuple[int, ...]:
+        return self.roots or (os.getpid(),)
 
-    def _unsettled(self, number: int = 0, *, dead: bool = False) -> list[int]:
-        return unsettled(self.roots or (os.getpid(),), self.without, number, dead=dead)
+    @property
+    def _kept(self) -> set[int]:
+        """Whose burial is others' business."""
+        return {self.main, *self.mains, *self.without}
+
+    def _chase(self, number: int, *, dead: bool = False) -> None:
+        with suppress(proc.CannotLook):
+            Chase(self._roots, self.without, number, dead=dead, kept=self._kept).run()
+
+    def _unsettled(
+        self, number: int = 0, inside: AbstractSet[int] = frozenset(), *, dead: bool = False
+    ) -> list[int]:
+        """Who of those below the roots, and below those `inside`, is not known to stand still or be
+        dead. Orphans that died are buried first: a relay leaves hundreds in a second, and every
+        look would have to pass them."""
+        kept = self._kept
+        proc.reap_others(kept)
+        roots = (*self._roots, *inside)
+        return unsettled(roots, self.without, number, dead=dead, kept=kept)
 
     def _found(self, table: Table) -> list[Process]:
-        roots = self.roots or (os.getpid(),)
+        roots = self._roots
         if self.alone:
             return table.below(roots, self.without)
         starts = [self.main]
@@ -287,6 +325,10 @@ def make_leaf(unit: str, method: str = "strongest") -> tuple[Leaf | None, str]:
         if method == "cgroup":
             raise
         return None, str(error)
+
+
+def _frozen(leaf: Leaf) -> bool:
+    return leaf.frozen() or not leaf.populated()
 
 
 def _portrait(process: Process) -> dict[str, Any]:

@@ -1,19 +1,22 @@
-"""A walk down a process tree that signals whoever it meets at once, and the proof that it met all.
+"""The proof that nobody below some processes moves any more, and the way to get there.
 
-A process can fork and end while a walk passes by: its child then hangs where the walk has been
-already. What stays of it is a dead process, or a pid that was listed and is gone. So one walk
-proves nothing; two in a row that met the same processes in the same state do.
+A process can fork and end while a walk down the tree passes by: its child then hangs where the walk
+has been already. What stays of it is a dead process, or a pid that was listed and is gone. So one
+walk proves nothing; two in a row that met the same processes in the same state do. A walk looks
+only: who moves is caught by a chase (`chase`).
 """
 
+import os
 from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from checkrein.supervise import proc
+from checkrein.supervise.chase import Chase
 from checkrein.supervise.proc import Table
 
-WALKS_MAX = 12
+CHASES_MAX = 4
 MET_MAX = 512
-"""Processes met in one call: beyond that many it makes no third walk."""
+"""Processes met by one walk: where there are more, no second chase is made in one call."""
 
 
 @dataclass
@@ -26,36 +29,44 @@ class Walk:
 
 
 def unsettled(
-    roots: Iterable[int], without: Set[int], number: int = 0, *, dead: bool = False
-) -> list[int]:
+    roots: Iterable[int], without: Set[int], number: int = 0, *,
+    dead: bool = False, kept: Set[int] = frozenset(),
+) -> list[int]:  # fmt: skip
     """Who stands in the way of the proof that everyone below the roots stands still (`dead`: is
-    dead); empty when two walks agree. With a signal `number` whoever is not yet so is sent it when
-    met, and the walks go on for a bounded number. Bury nobody meanwhile."""
+    dead); empty when two walks agree. With a signal `number` whoever is not yet so is chased with
+    it, a bounded number of times, and the answer need not name all. Dead children of this process
+    but `kept` are buried by the chase alone: nobody else may do so meanwhile. Raises CannotLook."""
     roots = tuple(roots)
-    before = _walk(roots, without, number, dead)
-    count = len(before.met)
-    way = before.restless
-    for walks in range(2, WALKS_MAX + 1):
-        if (before.restless and not number) or (walks > 2 and count > MET_MAX):
-            break
-        now = _walk(roots, without, number, dead)
-        way = before.restless | now.restless
-        way |= {pid for (pid, _), _alive in now.met.items() ^ before.met.items()}
+    chases = 0
+    while True:
+        before = _walk(roots, without, dead, hasty=number != 0)
+        way = before.restless
         if not way:
-            return []
-        before, count = now, count + len(now.met)
-    return sorted(way)
+            now = _walk(roots, without, dead)
+            way = now.restless | {pid for (pid, _), _alive in now.met.items() ^ before.met.items()}
+        if not way or not number or chases == CHASES_MAX or (chases and len(before.met) > MET_MAX):
+            return sorted(way)
+        Chase(roots, without, number, dead=dead, kept=kept).run()
+        chases += 1
 
 
-def _walk(roots: tuple[int, ...], without: Set[int], number: int, dead: bool) -> Walk:
+def _walk(roots: tuple[int, ...], without: Set[int], dead: bool, hasty: bool = False) -> Walk:
+    """One walk; a hasty one ends as soon as it has met somebody restless."""
     walk = Walk()
     seen = {*roots, *without}
     table: Table | None = None
     todo = list(roots)
     for pid in todo:  # grows
+        if hasty and walk.restless:
+            break
         below = proc.children_of(pid)
         if below is None:  # this kernel does not tell
-            table = table or Table()
+            if table is None:
+                table = Table()
+                if not dead or roots != (os.getpid(),):
+                    # One of them may have been of this tree: only below us are all the dead kept
+                    # to be seen, and below a living member none need be.
+                    walk.restless |= table.missed
             below = [row.pid for row in table.children.get(pid, ())]
         for child in below:
             if child in seen:
@@ -71,6 +82,4 @@ def _walk(roots: tuple[int, ...], without: Set[int], number: int, dead: bool) ->
                 todo.append(child)
                 if dead or not proc.stands_still(now):
                     walk.restless.add(child)
-                    if number:
-                        proc.send(now, number)
     return walk

@@ -42,7 +42,23 @@ formulas = st.recursive(
     ),
     max_leaves=3,
 )  # fmt: skip
-rules = st.builds(
+short = st.sampled_from(["a", "b", "a", "b", "a(args.k == call.args.k)"])
+short_atoms = st.one_of(
+    st.builds(
+        lambda word, past, y, d: f"{word} {past} {y} {d}",
+        st.sampled_from(["formerly", "once"]), short,
+        st.one_of(st.just(""), short.map("since {}".format)), st.sampled_from(["", "within 2s"]),
+    ),
+    st.builds(
+        lambda what, d, limit: f"{what} a {d} >= {limit}",
+        st.sampled_from(["count", "sum args.n of"]), st.sampled_from(["", "within 2s"]),
+        st.integers(1, 4),
+    ),
+)  # fmt: skip
+short_rules = st.builds(
+    lambda clause, atom: f"deny * {clause} {atom}", st.sampled_from(["if", "unless"]), short_atoms
+)
+long_rules = st.builds(
     lambda verb, tools, condition, clause, formula: (
         f"{verb} {tools}{condition} {clause} {formula}" + (' say "x"' if verb == "steer" else "")
     ),
@@ -52,6 +68,7 @@ rules = st.builds(
     st.sampled_from(["if", "unless"]),
     formulas,
 )
+rules = st.one_of(short_rules, long_rules)
 args = st.fixed_dictionaries(
     {}, optional={"k": st.integers(0, 2), "n": st.one_of(st.integers(-3, 9), st.just(2.5))}
 )
@@ -154,3 +171,30 @@ def test_warmed_is_as_if_it_had_been_there(texts: list[str], done: Any) -> None:
             deed = seen.deed(tool, {"k": k, "n": 4}, "r")
             warm = seen.ours.judge(state, deed, task)
             assert warm == seen.ours.judge(seen.states["r"], deed, seen.task)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(rules, min_size=1, max_size=3), st.lists(rules, max_size=2), steps)
+def test_other_rules_go_on_from_what_was_seen(texts: list[str], more: list[str], done: Any) -> None:
+    """Half of the rules go, others come: all say what they would say had they been there."""
+    later = [*more, *texts[::2]]
+    seen, always = Twin(texts), Twin(later)
+    past: list[tuple[Deed, bool | None]] = []
+    for tool, args, _, what, seconds in done:
+        for twin in (seen, always):
+            twin.now_ns += seconds * SECOND_NS
+        if what in ("ok", "failed", "flies"):
+            deed = seen.deed(tool, args, "r")
+            ok = None if what == "flies" else what == "ok"
+            past.append((deed, ok))
+            for twin in (seen, always):
+                twin.ours.warm(twin.states["r"], [(deed, ok)])
+    state = always.ours.go_on(seen.ours, seen.states["r"], past)
+    for landing in (None, *(deed for deed, ok in past if ok is None)):
+        if landing is not None:
+            for each in (state, always.states["r"]):
+                always.ours.ended(each, landing, True)
+        for tool in TOOLS:
+            deed = always.deed(tool, {"k": 1, "n": 4}, "r")
+            went_on = always.ours.judge(state, deed)
+            assert went_on == always.ours.judge(always.states["r"], deed)

@@ -50,6 +50,24 @@ def test_formerly_since_wants_it_after_the_last_of_the_other() -> None:
     assert agent.asks("deploy") is None
 
 
+def test_what_is_tested_while_it_is_edited_is_not_tested() -> None:
+    agent = Agent("deny deploy unless formerly run_tests since edit_file")
+    edit = agent.begins("edit_file")
+    agent.did("run_tests")
+    assert agent.asks("deploy")
+    agent.ends(edit)
+    assert agent.asks("deploy")
+
+
+def test_a_window_ends_behind_its_last_nanosecond() -> None:
+    agent = Agent("deny a if count b within 10m >= 1")
+    agent.did("b")
+    agent.waits(600)
+    assert agent.asks("a")
+    agent.now_ns += 1
+    assert agent.asks("a") is None
+
+
 def test_bare_since_is_lifted_by_a_success_only() -> None:
     agent = Agent("deny deploy if edit_file since run_tests")
     assert agent.asks("deploy") is None
