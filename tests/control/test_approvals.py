@@ -129,6 +129,16 @@ def test_an_agent_that_comes_back_takes_its_own_question_over(rig: Rig) -> None:
     assert late.approval_id != first.approval_id
 
 
+def test_a_process_that_is_gone_is_not_waited_for(rig: Rig) -> None:
+    first = ask(rig)
+    rig.holders["s1"].dead = True
+    Holder(rig, "s2").start("r2")
+    rig.run_for(4.5)
+    assert ask(rig, "c2", "s2", run_id="r2").approval_id == first.approval_id
+    decide(rig, first.approval_id)
+    assert ask(rig, "c2", "s2", run_id="r2").status == "approved"
+
+
 def test_another_task_does_not_find_it(rig: Rig) -> None:
     first = ask(rig)
     Holder(rig, "s2").start("r2", task="f" * 32)
@@ -268,6 +278,7 @@ def test_a_budget_is_raised_by_an_amount(rig: Rig) -> None:
     opened = ask(rig)
     assert "asks for no budget" in refused(decide(rig, opened.approval_id, raised={"usd": 2.0}))
     budget = ask(rig, "c2", rule="budgets.usd", arguments={"usd": 2})
+    assert "by how much" in refused(decide(rig, budget.approval_id))
     assert "not for a while" in refused(decide(rig, budget.approval_id, for_s=60.0))
     assert "more than nothing" in decide(rig, budget.approval_id, raised={"usd": -2.0}).error
     decide(rig, budget.approval_id, raised={"usd": 2.0})

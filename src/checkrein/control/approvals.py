@@ -135,7 +135,16 @@ class Approvals:
         return True
 
     def _silent(self, held: Held) -> bool:
-        return self._book.now - held.heard_ns > self._book.limits.claim_silent_s * 1e9
+        """Whether nobody waits for it any more, as far as can be told: not heard of for a while, or
+        for a shorter one when its process is silent altogether, or its run is over."""
+        limits, registry = self._book.limits, self._book.registry
+        silent_ns = self._book.now - held.heard_ns
+        if silent_ns > limits.claim_silent_s * 1e9:
+            return True
+        run, session = registry.known(held.run_id), registry.sessions.get(held.session)
+        if session is not None and session.state:
+            return silent_ns > limits.silent_after_s * 1e9
+        return run is not None and run.ended
 
     def _new(self, run: Run, ask: Ask) -> Held:
         book, now, of = self._book, self._now, run.record
