@@ -12,6 +12,7 @@ from checkrein.detect.slow_tool import SlowTool
 from checkrein.detect.token_surge import TokenSurge
 from checkrein.detect.tool_failure import ToolFailure
 from checkrein.detect.types import Detector
+from checkrein.detect.unescalated import Unescalated
 from checkrein.detect.unknown_tool import UnknownTool
 
 
@@ -25,6 +26,7 @@ def detectors() -> tuple[Detector, ...]:
         UnknownTool(),
         Loop(),
         DuplicateEffect(),
+        Unescalated(),
         TokenSurge(),
         ToolFailure(),
         SlowTool(),
