@@ -44,6 +44,7 @@ from checkrein.control.types import Changed, Keep, Notify, Reply, Send
 from checkrein.policy.digest import digest_of
 
 RIVALS_MAX = 100
+INPUT_BYTES_MAX = 64 * 1024
 GONE = frozenset({"lost", "unfinished"})
 """How runs end that did not end in order: what they asked for stands."""
 
@@ -152,10 +153,11 @@ class Approvals:
         record = Approval(
             approval_id=book.world.uuid7(), agent=of.agent, run_id=ask.run_id, tool=ask.tool,
             arguments=ask.arguments, rule=ask.rule[:500], reason=ask.reason[:4_000], asked_at=now,
-            expires_at=now + round(life_s * 1e9), undo=ask.undo, kind=ask.kind,
+            expires_at=now + round(life_s * 1e9), undo=_short(ask.undo), kind=ask.kind,
             task_id=of.task_id, room=of.room, environment=of.environment, session=of.session,
             call_id=ask.call_id, step=ask.step, digest=ask.digest, words=ask.words[:4_000],
-            inputs=ask.inputs, pact=ask.pact, pact_version=ask.pact_version, claim=ask.claim,
+            inputs=ask.inputs if len(encode(ask.inputs)) <= INPUT_BYTES_MAX else {},
+            pact=ask.pact, pact_version=ask.pact_version, claim=ask.claim,
             similar=self._shelf.similar(of.agent, ask.tool),
         )  # fmt: skip
         held = Held(record, of.session, ask.run_id, book.now)
@@ -355,6 +357,10 @@ class Approvals:
 
     def _reply(self, token: object, answer: Asked | Decided) -> None:
         self._book.out.append(Reply(token, encode(answer)))
+
+
+def _short(texts: dict[str, str]) -> dict[str, str]:
+    return {key[:50]: text[:500] for key, text in list(texts.items())[:10]}
 
 
 def shown(record: Approval) -> dict[str, Any]:
