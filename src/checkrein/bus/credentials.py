@@ -131,10 +131,13 @@ class Keys:
             subjects.registration(session),
             subjects.beat(session),
             subjects.ask(session),
+            subjects.lease(session),
             f"$JS.API.DIRECT.GET.KV_{subjects.BUCKET_DESIRED}.$KV.{subjects.BUCKET_DESIRED}.{session}.>",
             *extra_publish,
         ]
-        subscribe = [subjects.command(session), f"{subjects.inbox(session)}.>"]
+        subscribe = [
+            subjects.command(session), subjects.recall(session), f"{subjects.inbox(session)}.>",
+        ]  # fmt: skip
         for agent in agents:
             name = subjects.token(agent)
             publish += [f"ev.{name}.*", f"stored.ask.{name}.*"]

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from checkrein.sdk.config import Config
 from checkrein.sdk.guard import Failed, Seat
 from checkrein.sdk.links.types import Link, NoLink, Process, nobody
 from checkrein.sdk.pulse import Pulse
+from checkrein.sdk.purse import Purses
 from checkrein.sdk.run import RUN, Run
 from checkrein.sdk.traceparent import task_of
 from checkrein.sdk.types import Recording, RunInfo
@@ -58,6 +59,7 @@ class Client:
         self._pulse: Pulse | None = None
         self.world = world
         self.runs: dict[str, Run] = {}
+        self.purses = Purses(world, lambda: self.link)
         self.started_ns = world.monotonic_ns()
         self._place = place
         self._lock = threading.RLock()
@@ -79,7 +81,9 @@ class Client:
         with quiet.quiet("starting the link"):
             self.link = self._make_link(self)
             self.link.start()
-        self._pulse = Pulse(self.runs, self.recorder, self.world, self.started_ns)
+        self._pulse = Pulse(
+            self.runs, self.recorder, self.world, self.started_ns, also=self.purses.tick
+        )
         self._pulse.start()
 
     def lives_in(self, room: str, environment: str) -> None:
@@ -92,12 +96,18 @@ class Client:
         if changes:
             self.config = msgspec.structs.replace(self.config, **changes)
 
+    def recalled(self, lines: Sequence[str]) -> None:
+        """Somebody waits for what these lines of shared budgets hold."""
+        with quiet.quiet("giving back a lease"):
+            self.purses.recalled(lines)
+
     def forked(self) -> None:
         """In a forked child: the runs are the parent's, the recorder is our own, and the threads
         start with the first call."""
         self._lock = threading.RLock()
         self.link = NoLink()
         self._pulse = None
+        self.purses.forked()
         for run in self.runs.values():
             run.forked()
         self._ids_prefix = f"{self.world.nonce()[:10]}-"
@@ -289,6 +299,8 @@ class Client:
                 run.end("halted" if run.hold.halted else "completed", run.hold.rein.reason)
         if self._pulse is not None:
             self._pulse.stop()
+        with quiet.quiet("closing the purse"):
+            self.purses.close()
         with quiet.quiet("closing the link"):
             self.link.close(CLOSE_WAIT_S)
         with quiet.quiet("closing the recorder"):

@@ -3,7 +3,18 @@
 import msgspec
 
 from checkrein.bus.approvals import Ask, Raise
-from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Need, State, Told, Welcome
+from checkrein.sdk.local import (
+    Began,
+    Did,
+    Ended,
+    FromAgent,
+    Hello,
+    Lease,
+    Need,
+    State,
+    Told,
+    Welcome,
+)
 from checkrein.supervise import happenings as h
 from checkrein.supervise.journal import host_name
 from checkrein.supervise.local import Peer
@@ -72,6 +83,8 @@ class Household:
                     self._ask(peer, message)
             case Need(agents=agents):
                 self._supervisor.need(agents)
+            case Lease():
+                self._supervisor.leasing.ask(peer, message)
             case Hello():
                 pass
         self._supervisor.changed.set()

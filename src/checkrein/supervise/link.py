@@ -76,7 +76,10 @@ class Link:
         """Until `stop`, or until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            works = (self._keep(), self._send(), self._beat(), self._level())
+            works = (
+                self._keep(), self._send(), self._beat(), self._level(),
+                self._supervisor.leasing.work(self._now),
+            )  # fmt: skip
             mine = [tasks.create_task(work) for work in works]
             await self._stop.wait()
             for task in (*mine, *self._seeks):
@@ -166,6 +169,7 @@ class Link:
             supervisor.join_session(grant.session, Inbox(grant.session, key, self._world))
         bus.on_connection(self.turned)
         await bus.subscribe(subjects.command(grant.session), self._order)
+        await bus.subscribe(subjects.recall(grant.session), self._recall)
         self._bus = bus
         self._lost_at_ns = None
         await self._register_all(bus)
@@ -205,6 +209,13 @@ class Link:
 
     async def _order(self, message: Message) -> None:
         self._supervisor.deliver(message.data)
+
+    def _now(self) -> tuple[Bus | None, str]:
+        return self._bus, self._supervisor.session
+
+    async def _recall(self, message: Message) -> None:
+        units = self._supervisor.units.values()
+        self._supervisor.leasing.recalled(message, [peer for unit in units for peer in unit.peers])
 
     async def _level(self) -> None:
         """Reads what stands ordered of every run, whenever edges may have been missed."""

@@ -20,6 +20,7 @@ from checkrein.supervise.alarms import Alarms
 from checkrein.supervise.holding import Limits
 from checkrein.supervise.journal import Journal, host_name
 from checkrein.supervise.ladder import Ladder
+from checkrein.supervise.leasing import Leasing
 from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
@@ -60,6 +61,7 @@ class Supervisor:
         self.pacts: dict[str, str] = {}
         self.reports = Reports()
         self.seeking = Seeking()
+        self.leasing = Leasing()
         self.changed = asyncio.Event()
         self.to_register: dict[str, RunRecord] = {}
         self.needs: set[str] = set()
