@@ -38,6 +38,7 @@ from checkrein.bus.approvals import (
 from checkrein.bus.messages import encode
 from checkrein.control import deciding, records
 from checkrein.control.book import Book
+from checkrein.control.passing_on import raises, short, shown
 from checkrein.control.registry import Run
 from checkrein.control.shelf import Held, Shelf, class_of
 from checkrein.control.types import Changed, Keep, Notify, Reply, Send
@@ -153,7 +154,7 @@ class Approvals:
         record = Approval(
             approval_id=book.world.uuid7(), agent=of.agent, run_id=ask.run_id, tool=ask.tool,
             arguments=ask.arguments, rule=ask.rule[:500], reason=ask.reason[:4_000], asked_at=now,
-            expires_at=now + round(life_s * 1e9), undo=_short(ask.undo), kind=ask.kind,
+            expires_at=now + round(life_s * 1e9), undo=short(ask.undo), kind=ask.kind,
             task_id=of.task_id, room=of.room, environment=of.environment, session=of.session,
             call_id=ask.call_id, step=ask.step, digest=ask.digest, words=ask.words[:4_000],
             inputs=ask.inputs if len(encode(ask.inputs)) <= INPUT_BYTES_MAX else {},
@@ -182,7 +183,7 @@ class Approvals:
         run_id = run.record.run_id
         held.record = replace(record, status="used", used_at=self._now, used_run=run_id)
         self._shelf.done(held)
-        self._kept(held)
+        self._kept(held, *raises(held.record, self._now))  # again, in case the first was lost
         self._book.audit("approval", f"{record.approval_id}/used", {
             "kind": "approval.used", "approval_id": record.approval_id, "run_id": run_id,
             "at": self._now,
@@ -301,7 +302,7 @@ class Approvals:
         if status != "approved":
             self._shelf.done(held)
         edge = Send(subjects.command(held.session), self._order(held))
-        self._kept(held, edge)
+        self._kept(held, *raises(record, self._now), edge)
         self._shelf.remember(record)
         book.audit("approval", f"{record.approval_id}/{record.epoch}", {
             "kind": f"approval.{status}", "approval_id": record.approval_id, "by": by,
@@ -357,18 +358,3 @@ class Approvals:
 
     def _reply(self, token: object, answer: Asked | Decided) -> None:
         self._book.out.append(Reply(token, encode(answer)))
-
-
-def _short(texts: dict[str, str]) -> dict[str, str]:
-    return {key[:50]: text[:500] for key, text in list(texts.items())[:10]}
-
-
-def shown(record: Approval) -> dict[str, Any]:
-    """An approval as people outside are told of it."""
-    return {
-        "approval_id": record.approval_id, "agent": record.agent, "run_id": record.run_id,
-        "room": record.room, "tool": record.tool, "arguments": record.arguments,
-        "digest": record.digest, "rule": record.rule, "reason": record.reason,
-        "pact": record.pact, "pact_version": record.pact_version, "undo": record.undo,
-        "asked_at": record.asked_at, "expires_at": record.expires_at,
-    }  # fmt: skip

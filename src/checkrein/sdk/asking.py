@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from checkrein.events import types as events
 from checkrein.policy.digest import digest_of, is_whole
+from checkrein.policy.shortage import is_shared
 from checkrein.policy.types import Action, Duty, Verdict
 from checkrein.sdk import values
 from checkrein.sdk.guard import Seat
@@ -366,7 +367,7 @@ def approve(
         run.decided(action, answer)
         return answer
     if answer.answer is not None:
-        raise_budgets(run, answer.answer.raised)
+        raise_budgets(run, answer.rule, answer.answer.raised)
     granted = again(action, run.world.monotonic_ns())
     if granted.kind == "deny":
         run.decided(action, granted)
@@ -374,9 +375,10 @@ def approve(
     return None
 
 
-def raise_budgets(run: Run, raised: dict[str, float]) -> None:
-    """Somebody has raised budgets of the run: its guard counts by it, and it is recorded."""
-    if not raised:
+def raise_budgets(run: Run, rule: str, raised: dict[str, float]) -> None:
+    """Somebody has raised budgets of the run: its guard counts by it, and it is recorded. One that
+    several runs share is raised where it is kept, by the server."""
+    if not raised or is_shared(rule):
         return
     for name, amount in raised.items():
         run.seat.raised(_GUARDS_NAMES.get(name, name), amount)

@@ -24,13 +24,6 @@ def goes_on(verdict: Verdict) -> bool:
     return verdict.kind in ("allow", "modify", "steer")
 
 
-def is_shared(rule: str) -> bool:
-    """Whether a rule is about a budget that several runs share (`budgets.hour.usd`)."""
-    return rule.startswith("budgets.") and rule.count(".") == 2 and not rule.endswith(
-        (".reserved", ".unpriced")
-    )  # fmt: skip
-
-
 class Paid(msgspec.Struct, frozen=True):
     """What came of waiting for a share of a budget: `refusal` None: it is reserved."""
 

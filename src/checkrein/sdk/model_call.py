@@ -7,6 +7,7 @@ import msgspec
 
 from checkrein.events import types as events
 from checkrein.policy import estimates
+from checkrein.policy.shortage import is_shared
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
@@ -16,7 +17,6 @@ from checkrein.sdk.boundary import (
     enter,
     goes_on,
     hold_here,
-    is_shared,
     said,
     unrecorded,
 )

@@ -15,6 +15,7 @@ from checkrein.events.types import (
     ToolReturned,
     ToolSelected,
 )
+from checkrein.policy.shortage import is_shared
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.asking import (
@@ -32,7 +33,6 @@ from checkrein.sdk.boundary import (
     enter,
     goes_on,
     hold_here,
-    is_shared,
     said,
     unrecorded,
 )
@@ -300,7 +300,7 @@ class ToolCall:
             raise ValueError("an approval without an answer")
         if question.digest_with(self.arguments) != question.digest:
             self._refuse(run, action, CHANGED)
-        raise_budgets(run, answer.raised)
+        raise_budgets(run, question.rule, answer.raised)
         if is_shared(question.rule):  # it was refused its share: now there may be one
             lacking = run.allowance.tool(run.seat.pact, self.call_id, True)
             if lacking is not None:
