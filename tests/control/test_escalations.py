@@ -131,6 +131,6 @@ def test_a_run_escalated_by_command_has_a_clock_too(rig: Rig) -> None:
 def test_nobody_raises_one_for_another_agent(rig: Rig) -> None:
     Holder(rig, "s2").start("r2", agent="other")
     rig.run_for(1)
-    assert escalate(rig, session="s2").status == "denied"
+    assert escalate(rig, session="s2").status == "unknown"
     escalate(rig)
     assert escalate(rig, session="s2", run_id="r2", agent="other").status == "denied"

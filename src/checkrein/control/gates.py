@@ -14,8 +14,8 @@ Forgery = Callable[[str, str, str, str], None]
 
 
 class Gates:
-    """A session asks for the runs that it holds, of its own agents; what goes beyond is refused and
-    told as a forgery."""
+    """A session asks for the runs that it holds, of its own agents. What is another agent's is
+    refused and told as a forgery; a run that another session holds is not known to this one."""
 
     def __init__(self, book: Book, sessions: Mapping[str, SessionRecord], forgery: Forgery) -> None:
         self._book, self._sessions, self._forgery = book, sessions, forgery
@@ -34,14 +34,15 @@ class Gates:
         if known is None or run is None:
             self._refuse(given.token, Asked(claim=claim, status="unknown", reason="not registered"))
             return
-        why = ""
         if word.agent not in known.agents or word.agent != run.record.agent:
             why = f"an approval for agent {word.agent!r}, which is not its own"
-        elif run.record.session != given.session:
-            why = "an approval for a run it does not hold"
-        if why:
             self._forgery(given.session, "ask", why, word.run_id)
             self._refuse(given.token, Asked(claim=claim, status="denied", reason=why))
+            return
+        if run.record.session != given.session:
+            # Its supervisor may have been killed: then a new one holds it as soon as it is let.
+            why = "the run is held by another session"
+            self._refuse(given.token, Asked(claim=claim, status="unknown", reason=why))
             return
         try:
             if isinstance(word, Ask):
