@@ -14,6 +14,9 @@ Control bus
     reg.<session>                   request           holder -> control: `Registration`
     beat.<session>                  plain, request    holder -> control each second: `Beat`
     ask.<session>                   request           holder -> control: `Ask`, `Raise`
+    lease.<session>                 request           holder -> control: `leases.LeaseRequest`
+    recall.<session>                plain             control -> holder: `leases.Recall`
+    ctl.ledger                      request           api -> control: `leases.LedgerRequest`
     ctl.command                     request           api, watch -> control: `CommandRequest`
     ctl.approvals  ctl.decide       request           api -> control: approvals, the word on them
     ctl.escalations ctl.acknowledge request           api -> control: the same for escalations
@@ -29,6 +32,7 @@ Control bus
     bucket `control`                generation, clock what rises over restarts of control
     bucket `sessions`               <session>         who a session is: `SessionRecord`
     bucket `incidents`              <incident>        open and recent incidents
+    bucket `ledger`                 <account>         shared budgets: what is leased and spent
     bucket `pacts`                  <agent>.<environment>  `PactRecord`: versions, stages, history
     bucket `pact_texts`             <digest>          the YAML of a version, never changed
     bucket `pact_levels`            <agent>.<environment>  `PactSet`: what is in force, whole
@@ -131,6 +135,14 @@ def ask(session: str) -> str:
     return f"ask.{session}"
 
 
+def lease(session: str) -> str:
+    return f"lease.{session}"
+
+
+def recall(session: str) -> str:
+    return f"recall.{session}"
+
+
 def desired_key(session: str, run_id: str) -> str:
     return f"{session}.{run_id}"
 
@@ -165,6 +177,7 @@ CONTROL_APPROVALS = "ctl.approvals"
 CONTROL_DECIDE = "ctl.decide"
 CONTROL_ESCALATIONS = "ctl.escalations"
 CONTROL_ACKNOWLEDGE = "ctl.acknowledge"
+CONTROL_LEDGER = "ctl.ledger"
 LIVE_CHANGED = "live.changed"
 PACTS_ASK = "pacts.ask"
 
@@ -182,6 +195,7 @@ BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
 BUCKET_APPROVALS = "approvals"
 BUCKET_ESCALATIONS = "escalations"
+BUCKET_LEDGER = "ledger"
 BUCKETS = (
     BUCKET_DESIRED,
     BUCKET_RUNS,
@@ -197,4 +211,5 @@ BUCKETS = (
     BUCKET_SESSIONS,
     BUCKET_APPROVALS,
     BUCKET_ESCALATIONS,
+    BUCKET_LEDGER,
 )

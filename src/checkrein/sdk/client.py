@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.sdk.links.types import Link, NoLink, Process, nobody
 from checkrein.sdk.pacts import Pacts, make_seat
 from checkrein.sdk.pulse import Pulse
+from checkrein.sdk.purse import Purses
 from checkrein.sdk.run import RUN, Run
 from checkrein.sdk.traceparent import task_of
 from checkrein.sdk.types import Recording, RunInfo
@@ -57,6 +58,7 @@ class Client:
         self._pulse: Pulse | None = None
         self.world = world
         self.runs: dict[str, Run] = {}
+        self.purses = Purses(world, lambda: self.link)
         self.started_ns = world.monotonic_ns()
         self._pacts = Pacts(self.runs, world, KeptPacts(_kept_folder(config)))
         self._place = place
@@ -79,7 +81,9 @@ class Client:
         with quiet.quiet("starting the link"):
             self.link = self._make_link(self)
             self.link.start()
-        self._pulse = Pulse(self.runs, self.recorder, self.world, self.started_ns)
+        self._pulse = Pulse(
+            self.runs, self.recorder, self.world, self.started_ns, also=self.purses.tick
+        )
         self._pulse.start()
 
     def lives_in(self, room: str, environment: str) -> None:
@@ -92,6 +96,11 @@ class Client:
         if changes:
             self.config = msgspec.structs.replace(self.config, **changes)
 
+    def recalled(self, lines: Sequence[str]) -> None:
+        """Somebody waits for what these lines of shared budgets hold."""
+        with quiet.quiet("giving back a lease"):
+            self.purses.recalled(lines)
+
     def forked(self) -> None:
         """In a forked child: the runs are the parent's, the recorder is our own, and the threads
         start with the first call."""
@@ -99,6 +108,7 @@ class Client:
         self.link = NoLink()
         self._pulse = None
         self._pacts.forked()
+        self.purses.forked()
         for run in self.runs.values():
             run.forked()
         self._ids_prefix = f"{self.world.nonce()[:10]}-"
@@ -300,6 +310,8 @@ class Client:
                 run.end("halted" if run.hold.halted else "completed", run.hold.rein.reason)
         if self._pulse is not None:
             self._pulse.stop()
+        with quiet.quiet("closing the purse"):
+            self.purses.close()
         with quiet.quiet("closing the link"):
             self.link.close(CLOSE_WAIT_S)
         with quiet.quiet("closing the recorder"):

@@ -17,6 +17,7 @@ class Guard(Protocol):
     def listens(self) -> bool: ...
     def judge(self, action: Action, now_ns: int) -> Verdict: ...
     def granted(self, action: Action, now_ns: int) -> Verdict: ...
+    def would(self, action: Action, now_ns: int) -> Verdict: ...
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None: ...
     def model_returned(
         self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
@@ -66,6 +67,14 @@ class Seat:
             return self._guard.granted(action, now_ns)
         except Exception as error:
             return _erred("granted", error)
+
+    def would(self, action: Action, now_ns: int) -> Verdict:
+        """What `judge` would say of a tool call that is not made for another reason; it does not
+        count."""
+        try:
+            return self._guard.would(action, now_ns)
+        except Exception as error:
+            return _erred("would", error)
 
     def step(self, now_ns: int) -> Verdict:
         try:
@@ -181,7 +190,7 @@ class Failed:
     def judge(self, action: Action, now_ns: int) -> Verdict:
         return self._verdict
 
-    granted = judge
+    granted = would = judge
 
     def step(self, now_ns: int) -> Verdict:
         return self._verdict

@@ -68,6 +68,27 @@ class Need(msgspec.Struct, frozen=True, kw_only=True, tag="need"):
     agents: list[str]
 
 
+class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease"):
+    """agent -> supervisor: a `bus.leases.LeaseRequest` for the ledger; `number` names the asking
+    between the two."""
+
+    number: int
+    request: bytes
+
+
+class Leased(msgspec.Struct, frozen=True, kw_only=True, tag="leased"):
+    """supervisor -> agent: the ledger's answer; empty: there is none."""
+
+    number: int
+    answer: bytes = b""
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True, tag="recalled"):
+    """supervisor -> agents: somebody waits for what these lines hold."""
+
+    lines: list[str]
+
+
 class Instruct(msgspec.Struct, frozen=True, kw_only=True, tag="instruct"):
     """supervisor -> agent: an order, already verified. The SDK acts at its boundary: pause holds
     the next call, resume lets it go, halt raises `Halted` and cancels the run's outer task."""
@@ -110,5 +131,5 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told"):
     answer: Asked
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Holds
-FromSupervisor = Welcome | Instruct | Told | Pacts
+FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Holds | Lease
+FromSupervisor = Welcome | Instruct | Told | Pacts | Leased | Recalled

@@ -1,17 +1,28 @@
 """One model call, from the request to the end of its answer."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from checkrein.events import types as events
 from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
-from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.boundary import (
+    Paid,
+    denial,
+    enter,
+    goes_on,
+    hold_here,
+    is_shared,
+    said,
+    unrecorded,
+)
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Held
+from checkrein.sdk.purse import Lacking
 from checkrein.sdk.run import Run
 
 MODEL_ADVICE_MARK = "[checkrein]"
@@ -22,7 +33,8 @@ class ModelCall:
     `marked`."""
 
     __slots__ = (
-        "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id", "directives",
+        "_chars", "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id",
+        "directives",
         "model", "provider",
     )  # fmt: skip
 
@@ -34,6 +46,7 @@ class ModelCall:
         self.directives: tuple[str, ...] = ()
         self._open = False
         self._pending: Questions[None] | None = None
+        self._chars = 0
         self._started_ns = 0
         self._first_token_ns = 0
 
@@ -62,14 +75,23 @@ class ModelCall:
         stream: bool = False,
     ) -> "ModelCall":
         """`begin` for coroutines: held without blocking the loop."""
+        paid: Paid | None = None
+        call_id = ""
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
-            with contextlib.suppress(Held):  # paused in between: wait again
-                call = cls._begin(provider, model, messages, parameters, tools, stream, False)
+            try:
+                call = cls._begin(
+                    provider, model, messages, parameters, tools, stream, False, call_id, paid
+                )
                 await call._answered()
                 return call
+            except Held:  # paused in between: wait again
+                paid = None
+            except Lacking as lacking:  # its share of a budget is not here yet
+                call_id = lacking.wish.call_id
+                paid = await Paid.later(lacking)
 
     async def _answered(self) -> None:
         """Waits for whom the guard would have asked, if it would. Raises Halted, Denied."""
@@ -93,20 +115,31 @@ class ModelCall:
         tools: Sequence[str],
         stream: bool,
         wait: bool,
+        call_id: str = "",
+        paid: Paid | None = None,
     ) -> "ModelCall":
         call = cls(None, provider, model, "")
+        given = parameters or {}
         try:
             run = context.current()
-            call.call_id = run.next_call_id()
-            run.enter(call.call_id, "model", model, wait)
+            call.call_id = call_id or run.next_call_id()
+            _, field, raw = values.packed(messages)
+            call._chars = len(raw)
+            refusal = (
+                run.allowance.model(
+                    run.seat.pact, call.call_id, provider, model, len(raw), given, wait
+                )
+                if paid is None else paid.refusal
+            )  # fmt: skip
+            enter(run, call.call_id, "model", model, wait)
             call._run = run
-            pending = call._judge(run, messages, parameters or {}, tools, stream)
+            pending = call._judge(run, messages, field, raw, given, tools, stream, refusal)
             if wait:
                 drive(pending)
             else:
                 call._pending = pending
         except Exception as error:
-            if isinstance(error, Denied | Held):
+            if isinstance(error, Denied | Held | Lacking):
                 raise
             unrecorded(error, call.call_id, call._run, model or "model call", call._open)
             call._run = None
@@ -155,11 +188,13 @@ class ModelCall:
         self,
         run: Run,
         messages: Any,
+        field: Any,
+        raw: bytes,
         parameters: Mapping[str, Any],
         tools: Sequence[str],
         stream: bool,
+        refusal: Verdict | None,
     ) -> Questions[None]:
-        _, field, raw = values.packed(messages)
         digest = values.hash_of(raw)
         try:
             yield from run.model_step(digest, self.call_id)
@@ -172,10 +207,15 @@ class ModelCall:
                 provider=self.provider, input_chars=len(raw),
                 tokens_max=estimates.tokens_max(parameters),
             )  # fmt: skip
-            verdict = run.seat.judge(action, run.world.monotonic_ns())
+            now_ns = run.world.monotonic_ns()
+            verdict = run.seat.judge(action, now_ns)
+            if refusal is not None and goes_on(verdict):
+                run.seat.model_returned(0, 0, 0.0, now_ns, "", self.call_id)
+                verdict = refusal
             if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
                 yield from self._settle(run, action, verdict)
         except BaseException:
+            run.allowance.not_made(self.call_id)
             run.leave(self.call_id)
             raise
         self.directives = run.take_directives()
@@ -192,7 +232,8 @@ class ModelCall:
         run.decided(action, verdict)
         refusal = yield from escalate(run, action, verdict)
         if refusal is None and verdict.kind == "ask":
-            refusal = yield from approve(run, action, verdict, run.seat.granted)
+            again = self._with_share if is_shared(verdict.rule) else run.seat.granted
+            refusal = yield from approve(run, action, verdict, again)
         elif refusal is None and verdict.kind == "deny":
             refusal = verdict
         if refusal is not None:
@@ -200,6 +241,19 @@ class ModelCall:
             raise denial(refusal, self.model or "model call")
         if verdict.kind == "steer":
             run.advise(verdict.guidance or verdict.reason)
+
+    def _with_share(self, action: Action, now_ns: int) -> Verdict:
+        """Judges again after somebody has raised a shared budget: now there may be a share."""
+        run = self._run
+        if run is None:
+            raise ValueError("a call outside of any run")
+        given = {} if action.tokens_max is None else {"max_tokens": action.tokens_max}
+        refusal = run.allowance.model(
+            run.seat.pact, self.call_id, self.provider, self.model, self._chars, given, True
+        )
+        if refusal is not None:
+            return msgspec.structs.replace(refusal, kind="deny")
+        return run.seat.granted(action, now_ns)
 
     def _finish(
         self,
@@ -230,6 +284,10 @@ class ModelCall:
             if reasoning:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
             run.seat.model_returned(usage[0], usage[1], usd, now_ns, model, self.call_id)
+            run.allowance.model_done(
+                self.call_id, self._chars, usage[0], usage[1], usd, failed=bool(error),
+                begun=self._first_token_ns > 0,
+            )  # fmt: skip
             run.leave(self.call_id)
             run.tally.model_ended(usage[0], usage[1], usd, error)
         except Exception as fault:

@@ -12,12 +12,14 @@ from checkrein.events import types as events
 from checkrein.policy import types as policy
 from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet, values
+from checkrein.sdk.allowance import Allowance
 from checkrein.sdk.asking import Question, Questions, approve, escalation_of
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hearing import Ear
 from checkrein.sdk.hold import Held, Hold
 from checkrein.sdk.place import Place
+from checkrein.sdk.purse import Purses
 from checkrein.sdk.redacting import redact_of
 from checkrein.sdk.rein import Answer, Ordered
 from checkrein.sdk.step import Step, Steps, Tally
@@ -40,6 +42,7 @@ class Host(Protocol):
 
     world: World
     recorder: Recording
+    purses: Purses
 
     @property
     def connected(self) -> bool:
@@ -95,6 +98,14 @@ class Run:
         self.ended_reason = ""
         self.escalated = False
         self.tally = Tally(self.goal)
+        self.allowance = Allowance(
+            client.purses,
+            self._stands(),
+            lambda provider, model, inputs, outputs: client.price(
+                provider, model, (inputs, outputs, 0, 0)
+            ),
+            client.world,
+        )
         self.in_flight: dict[str, tuple[str, str, int]] = {}
         self.started_at = client.world.now_ns()
         self.started_ns = self.last_ns = client.world.monotonic_ns()
@@ -408,12 +419,15 @@ class Run:
             self.place = dataclasses.replace(self.place, redact=redact)
 
     def _tell_place(self) -> None:
+        self.seat.placed(self._stands())
+
+    def _stands(self) -> policy.Place:
         info = self.info
         environment = str(getattr(self.place, "environment", ""))
-        self.seat.placed(policy.Place(
+        return policy.Place(
             agent=info.agent, room=info.room, environment=environment, run_id=self.run_id,
             task_id=self.task_id, task_type=info.task_type, goal=self.goal,
-        ))  # fmt: skip
+        )  # fmt: skip
 
     @property
     def status(self) -> str:

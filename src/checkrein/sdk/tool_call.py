@@ -1,7 +1,6 @@
 """One tool call, from the choice to its result's return into the agent's context."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, NoReturn
@@ -27,10 +26,20 @@ from checkrein.sdk.asking import (
     escalate,
     raise_budgets,
 )
-from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.boundary import (
+    Paid,
+    denial,
+    enter,
+    goes_on,
+    hold_here,
+    is_shared,
+    said,
+    unrecorded,
+)
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
+from checkrein.sdk.purse import Lacking
 from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
@@ -109,17 +118,23 @@ class ToolCall:
         own: bool = False,
     ) -> "ToolCall":
         """`begin` for coroutines: held without blocking the loop."""
+        paid: Paid | None = None
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
-            with contextlib.suppress(Held):  # paused in between: wait again
+            try:
                 call = cls._begin(
-                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False
+                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
                 )
                 if call._pending is not None:
                     await call._answered()
                 return call
+            except Held:  # paused in between: wait again
+                paid = None
+            except Lacking as lacking:  # its share of a budget is not here yet
+                call_id = lacking.wish.call_id
+                paid = await Paid.later(lacking)
 
     async def _answered(self) -> None:
         """Waits for whom the guard would have asked. Raises Halted, Denied."""
@@ -145,6 +160,7 @@ class ToolCall:
         parse_error: str,
         own: bool,
         wait: bool,
+        paid: Paid | None = None,
     ) -> "ToolCall":
         call = cls(None, name, arguments, call_id)
         try:
@@ -157,11 +173,15 @@ class ToolCall:
             call._outer = outer
             call._joined = own
             call.call_id = call_id or run.next_call_id()
-            run.enter(call.call_id, "tool", name, wait)
+            refusal = (
+                run.allowance.tool(run.seat.pact, call.call_id, wait)
+                if paid is None else paid.refusal
+            )  # fmt: skip
+            enter(run, call.call_id, "tool", name, wait)
             call._run = run
-            call._judge(run, kind, known_tools, why, parse_error, wait)
+            call._judge(run, kind, known_tools, why, parse_error, refusal, wait)
         except Exception as error:
-            if isinstance(error, Denied | Held):
+            if isinstance(error, Denied | Held | Lacking):
                 raise
             unrecorded(error, call.call_id, call._run, name, call._open)
             call._run = None
@@ -189,6 +209,7 @@ class ToolCall:
         known_tools: Sequence[str],
         why: str,
         parse_error: str,
+        refusal: Verdict | None,
         wait: bool,
     ) -> None:
         # The way of every call: fields that are empty are not given, and no layer stands between
@@ -214,7 +235,10 @@ class ToolCall:
             known_tools=tuple(known_tools) if known_tools else (),
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
-        verdict = run.seat.judge(action, now_ns)
+        if refusal is None:
+            verdict = run.seat.judge(action, now_ns)
+        elif goes_on(verdict := run.seat.would(action, now_ns)):
+            verdict = refusal  # what is forbidden is refused as such
         if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
             self._words = why
             pending = self._settle(run, action, verdict)
@@ -240,6 +264,7 @@ class ToolCall:
                 ToolReturned, call_id=self.call_id, tool=self.name, status="cancelled",
                 error=said(error),
             )  # fmt: skip
+            run.allowance.not_made(self.call_id)
             run.leave(self.call_id)
             raise
         run.record(
@@ -276,6 +301,10 @@ class ToolCall:
         if question.digest_with(self.arguments) != question.digest:
             self._refuse(run, action, CHANGED)
         raise_budgets(run, answer.raised)
+        if is_shared(question.rule):  # it was refused its share: now there may be one
+            lacking = run.allowance.tool(run.seat.pact, self.call_id, True)
+            if lacking is not None:
+                self._refuse(run, action, lacking)
         if answer.edited:
             self.arguments, self.changed = answer.arguments, True
             run.decided(action, _edited(answer.arguments, answer.by, question))
@@ -310,6 +339,7 @@ class ToolCall:
         run.record(
             ToolReturned, call_id=self.call_id, tool=self.name, status="denied", error=str(error)
         )
+        run.allowance.not_made(self.call_id)
         run.leave(self.call_id)
         run.refused(verdict)
         raise error
@@ -341,6 +371,7 @@ class ToolCall:
                 )  # fmt: skip
                 run.seat.returned(self._action, plain, error, now_ns)
                 record(ToolParsed, place, step, call_id=call_id, tool=name, error=error)
+            run.allowance.tool_done(call_id)
             run.leave(call_id)
             run.tally.tool_ended(status, error)
             chars = len(result) if type(result) is str else len(raw)

@@ -10,6 +10,7 @@ from checkrein.sdk.local import (
     FromAgent,
     Hello,
     Holds,
+    Lease,
     Need,
     Pacts,
     State,
@@ -90,6 +91,8 @@ class Household:
             case Holds(holdings=holdings):
                 peer.holdings = holdings
                 self._supervisor.held_changed.set()
+            case Lease():
+                self._supervisor.leasing.ask(peer, message)
             case Hello():
                 pass
         self._supervisor.changed.set()

@@ -80,7 +80,10 @@ class Link:
         """Until `stop`, or until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            works = (self._keep(), self._send(), self._beat(), self._level(), self._tell_pacts())
+            works = (
+                self._keep(), self._send(), self._beat(), self._level(), self._tell_pacts(),
+                self._supervisor.leasing.work(self._now),
+            )  # fmt: skip
             mine = [tasks.create_task(work) for work in works]
             await self._stop.wait()
             for task in (*mine, *self._seeks):
@@ -182,6 +185,7 @@ class Link:
         await bus.subscribe(subjects.command(grant.session), self._order)
         await bus.subscribe(subjects.pact(grant.session), self._pact)
         await bus.subscribe(subjects.PACTS_ASK, self._asked_for_pacts)
+        await bus.subscribe(subjects.recall(grant.session), self._recall)
         self._bus = bus
         self._lost_at_ns = None
         await self._register_all(bus)
@@ -222,6 +226,13 @@ class Link:
 
     async def _order(self, message: Message) -> None:
         self._supervisor.deliver(message.data)
+
+    def _now(self) -> tuple[Bus | None, str]:
+        return self._bus, self._supervisor.session
+
+    async def _recall(self, message: Message) -> None:
+        units = self._supervisor.units.values()
+        self._supervisor.leasing.recalled(message, [peer for unit in units for peer in unit.peers])
 
     async def _level(self) -> None:
         """Reads what stands ordered of every run, whenever edges may have been missed."""

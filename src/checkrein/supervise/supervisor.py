@@ -24,6 +24,7 @@ from checkrein.supervise.alarms import Alarms
 from checkrein.supervise.holding import Limits
 from checkrein.supervise.journal import Journal, host_name
 from checkrein.supervise.ladder import Ladder
+from checkrein.supervise.leasing import Leasing
 from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
@@ -71,6 +72,7 @@ class Supervisor:
         """What the server said last, for starting while it is away."""
         self.reports = Reports()
         self.seeking = Seeking()
+        self.leasing = Leasing()
         self.changed = asyncio.Event()
         self.to_register: dict[str, RunRecord] = {}
         self.needs: set[str] = set()

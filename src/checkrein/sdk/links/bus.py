@@ -36,6 +36,7 @@ from checkrein.sdk.aside import aside
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
+from checkrein.sdk.links.leasing import Leasing
 from checkrein.sdk.links.obedience import Obedience
 from checkrein.sdk.links.questions import Questions, ask_all
 from checkrein.sdk.links.records import beat_of, ordered_of, record_of
@@ -101,6 +102,7 @@ class BusLink:
         self._pacts: dict[str, str] = {}
         self._pact_inbox: PactInbox | None = None
         self._held_due: asyncio.Event | None = None
+        self._leasing = Leasing(process.recalled)
         self._session = ""
         self._settled = threading.Event()
         self._closing = False
@@ -157,6 +159,10 @@ class BusLink:
     def unask(self, question: Question) -> None:
         self._questions.drop(question)
         self._wake()
+
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        loop = self._loop
+        return self.connected and loop is not None and self._leasing.ask(loop, request, answered)
 
     def close(self, seconds: float) -> None:
         self._closing = True
@@ -300,6 +306,7 @@ class BusLink:
                     serving.create_task(self._attend(agents, control, inbox))
                     serving.create_task(self._tell_pacts(agents, control))
                     serving.create_task(self._ask_all(control, bytes.fromhex(grant.control_key)))
+                    serving.create_task(self._leasing.run(control, self._session))
             except* _Stop:
                 if self._closing:
                     await self._last_words(control)
@@ -353,6 +360,7 @@ class BusLink:
         await control.subscribe(subjects.command(self._session), heard)
         await control.subscribe(subjects.pact(self._session), pact)
         await control.subscribe(subjects.PACTS_ASK, asked)
+        await control.subscribe(subjects.recall(self._session), self._leasing.recalled)
 
         def connection(up: bool) -> None:
             if up:

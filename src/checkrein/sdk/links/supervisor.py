@@ -4,11 +4,13 @@ The supervisor holds the credentials, ships what we record, has verified every o
 this process without our help. When it goes away the agent goes on, by its pact's `lost_contact`.
 """
 
+import itertools
 import os
 import selectors
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -31,8 +33,11 @@ from checkrein.sdk.local import (
     Hello,
     Holds,
     Instruct,
+    Lease,
+    Leased,
     Need,
     Pacts,
+    Recalled,
     State,
     Told,
     Welcome,
@@ -44,6 +49,8 @@ LOOK_S = 0.1
 """How often the states of the runs are looked at: they are told at most so often."""
 RETRY_S = 0.5
 OUTBOX_MAX = 10_000
+LEASES_MAX = 100
+"""Askings of the ledger under way; a process has one, or a few when answers are late."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(FromSupervisor)
@@ -64,6 +71,8 @@ class SupervisorLink:
         self._asked: dict[str, Question] = {}
         self._pacts: dict[str, str] = {}
         self._agents: set[str] = set()
+        self._leases: dict[int, Callable[[bytes], None]] = {}
+        self._numbers = itertools.count(1)
         self._settled = threading.Event()
         self._drained = threading.Event()
         self._met = False
@@ -122,6 +131,14 @@ class SupervisorLink:
         self._questions.drop(question)
         self._wake()
 
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        if not self.connected or len(self._leases) >= LEASES_MAX:
+            return False
+        number = next(self._numbers)
+        self._leases[number] = answered
+        self._send(Lease(number=number, request=request))
+        return True
+
     def close(self, seconds: float) -> None:
         self._closing = True
         self._wake()
@@ -177,6 +194,13 @@ class SupervisorLink:
             self._socket = None
         self._settled.set()
         self._contact.lost()
+        for number in list(self._leases):
+            self._leased(number, b"")
+
+    def _leased(self, number: int, answer: bytes) -> None:
+        answered = self._leases.pop(number, None)
+        if answered is not None:
+            answered(answer)
 
     def _pause(self, seconds: float) -> None:
         with selectors.DefaultSelector() as selector:
@@ -257,6 +281,10 @@ class SupervisorLink:
                 if question is not None:
                     question.told(answer)
                     self._questions.heard(question, answer.status == "unknown")
+            case Leased(number=number, answer=answer):
+                self._leased(number, answer)
+            case Recalled(lines=lines):
+                self._process.recalled(lines)
             case _:
                 quiet.warn_once("heard", "checkrein: the supervisor said %r", type(message))
 

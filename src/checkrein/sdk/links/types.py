@@ -1,6 +1,6 @@
 """The seam between a process and whoever commands it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from checkrein.bus.pacts import Holding, PactSet
@@ -36,6 +36,9 @@ class Process(Protocol):
     def holdings(self) -> list[Holding]:
         """Which pact each agent of this process lives by."""
 
+    def recalled(self, lines: Sequence[str]) -> None:
+        """Somebody waits for what these lines of shared budgets hold."""
+
 
 class Link(Protocol):
     """Works in a thread of its own. But for `wait_settled` and `close`, every method returns at
@@ -70,6 +73,11 @@ class Link(Protocol):
     def unask(self, question: Question) -> None:
         """Nobody waits for it any more."""
 
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        """Asks the ledger (`bus.leases.LeaseRequest`). `answered` gets its answer, or nothing when
+        none came; from the link's thread, and not at all if the link ends meanwhile. False: nobody
+        can be asked."""
+
     def close(self, seconds: float) -> None:
         """Says what is left to say, for at most `seconds`."""
 
@@ -92,6 +100,9 @@ class NoLink:
         question.told(nobody(question))
 
     def unask(self, question: Question) -> None: ...
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        return False
+
     def close(self, seconds: float) -> None: ...
 
 
