@@ -1,0 +1,155 @@
+"""One run's flows: what it has heard and read, and where a call's values come from."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from checkrein.policy.flow.directives import DIRECTIVES_MAX, Directive
+from checkrein.policy.flow.identifiers import Leaf, is_weak, leaves, strong
+from checkrein.policy.flow.index import Index
+from checkrein.policy.flow.normal import decoded, keys
+from checkrein.policy.flow.profile import WHOLE, Lesson, Profile, TypeProfile
+
+PENDING_MAX = 256
+MEMORY_KEYS_MAX = 1_000
+ORIGINS_MAX = 64
+LESSON_MAX = 500
+_ADDRESSES = frozenset({"mail", "url", "host", "account", "phone"})
+
+
+class Origin(NamedTuple):
+    """One value of a call and the sources it has stood in (a bit each). `free`: part of prose.
+    `address`: a mail address, URL, host, account or phone number. `unknown`: found nowhere, while
+    not everything was indexed."""
+
+    argument: str
+    text: str
+    key: str
+    free: bool
+    address: bool
+    mask: int
+    unknown: bool
+
+    @property
+    def by_user(self) -> bool:
+        return bool(self.mask & 1)
+
+
+class Lineage(msgspec.Struct):
+    """A call and its values' origins. `acts`: it has an effect; else it is a read, and its origins
+    are only the addresses it goes to."""
+
+    tool: str
+    acts: bool
+    origins: list[Origin]
+
+    def edges(self, state: "State", origin: Origin) -> list[str]:
+        """The edges by which a value may have come here; none when the user named it."""
+        if origin.by_user:
+            return []
+        target = f"{self.tool}.{origin.argument}"
+        if not origin.mask:
+            return [f"{'unknown' if origin.unknown else 'nowhere'} > {target}"]
+        return [f"{name} > {target}" for name in state.index.names(origin.mask)]
+
+
+class State:
+    """What a run has seen. Bounded: the index, 32 directives, 256 calls in flight, 1,000 memory
+    keys."""
+
+    def __init__(self, profile: Profile | None, task_type: str) -> None:
+        self.index = Index()
+        self.task_type = task_type
+        profile = profile or Profile()
+        self.profile: TypeProfile = profile.of(task_type)
+        self.whole: TypeProfile = profile.of(WHOLE)
+        self.directives: list[Directive] = []
+        self.private_tool = ""
+        self.untrusted_tool = ""
+        self.memory: dict[str, bool] = {}
+        self.lesson = Lesson(sinks=set(), edges=set(), values={})
+        self.pending: dict[str, Lineage] = {}
+        self.tools_seen: set[str] = set()
+
+    def lineage(self, tool: str, acts: bool, arguments: dict[str, Any]) -> Lineage:
+        """Where a call's values come from."""
+        origins: list[Origin] = []
+        for leaf in leaves(arguments):
+            if len(origins) >= ORIGINS_MAX:
+                break
+            if leaf.free:
+                self._prose(leaf, origins)
+            elif acts or "." in leaf.text:
+                self._value(leaf, acts, origins)
+        if acts:
+            for each in origins:
+                if not each.mask & self.index.trusted_mask:
+                    self._passed_on(each)
+        return Lineage(tool, acts, origins)
+
+    def _value(self, leaf: Leaf, acts: bool, origins: list[Origin]) -> None:
+        named = list(strong(leaf.text)) if len(leaf.text) > 2 else []
+        whole = named[0] if len(named) == 1 and len(named[0].text) + 2 > len(leaf.text) else None
+        address = any(each.kind in _ADDRESSES for each in named)
+        if not acts and not address:
+            return
+        if whole is None and is_weak(leaf.argument, leaf.text):
+            return
+        found = self.index.find(leaf.text)
+        if not found.mask and whole is None and named:
+            for each in named:
+                self._identifier(leaf, each.text, each.kind in _ADDRESSES, origins)
+            return
+        key = keys(leaf.text)[1]
+        origins.append(
+            Origin(leaf.argument, leaf.text, key, False, address, found.mask, found.unknown)
+        )
+
+    def _prose(self, leaf: Leaf, origins: list[Origin]) -> None:
+        for text in (leaf.text, *decoded(leaf.text)):
+            for each in strong(text):
+                if len(origins) >= ORIGINS_MAX:
+                    return
+                if each.kind in _ADDRESSES:
+                    self._identifier(leaf, each.text, True, origins)
+
+    def _identifier(self, leaf: Leaf, text: str, address: bool, origins: list[Origin]) -> None:
+        found = self.index.find(text)
+        origins.append(
+            Origin(
+                leaf.argument, text, keys(text)[1], leaf.free, address, found.mask, found.unknown
+            )
+        )
+
+    def _passed_on(self, origin: Origin) -> None:
+        index = self.index
+        wanted, bare = keys(origin.text)
+        if len(bare) >= 2 and len(index.sent) < 2_000:
+            index.sent[wanted] = index.sent[bare] = origin.mask
+
+    def await_return(self, call_id: str, lineage: Lineage) -> None:
+        if len(self.pending) >= PENDING_MAX:
+            del self.pending[next(iter(self.pending))]
+        self.pending[call_id] = lineage
+
+    def happened(self, call_id: str) -> None:
+        """A call in flight has done what it was to do: part of what this run teaches."""
+        lineage = self.pending.pop(call_id, None)
+        if lineage is None:
+            return
+        lesson = self.lesson
+        if len(lesson.sinks) < LESSON_MAX and (lineage.acts or lineage.origins):
+            lesson.sinks.add(lineage.tool)
+        for origin in lineage.origins:
+            if len(lesson.edges) < LESSON_MAX:
+                lesson.edges.update(lineage.edges(self, origin))
+            if not origin.free and not origin.by_user and len(lesson.values) < LESSON_MAX:
+                target = f"{lineage.tool}.{origin.argument}"
+                lesson.values.setdefault(target, set()).add(origin.key)
+
+    def ordered(self, found: list[Directive]) -> None:
+        """Directives were read; the strongest 32 are kept."""
+        if found:
+            self.directives += found
+            self.directives.sort(key=lambda each: -each.score)
+            del self.directives[DIRECTIVES_MAX:]
