@@ -220,6 +220,7 @@ def test_what_a_pact_extends_bounds_it() -> None:
         ("tools: {x: {source: bad}}", "2:21", "trusted, untrusted, private"),
         ("tools: {x: {steer: [{when: true}]}}", "2:", "should be {when: CONDITION, say: TEXT}"),
         ("sequence:\n  - deny x unless formerly", "3:", "sequence[0]"),
+        ("tools: {pay: }\nsequence:\n  - deny pya if once pya", "4:5", "did you mean `pay`"),
         ("escalate:\n  - {when: args.x > 1, to: me}", "3:5", "should say within"),
         ("budgets: {hour: {steps: 3}}", "2:18", "unknown key `steps`"),
         ("budgets: {exhausted: never}", "2:22", "pause, stop"),
@@ -299,7 +300,7 @@ job: b
 tools: {read_a: {kind: read}, pay: {allow: args.cents < 10}}
 budgets: {usd: 1}
 sequence:
-  - deny fly unless formerly read_a
+  - deny read_a if count pay > 3 and never before pay and count fly > 2
   - deny pay unless formerly verify
   - deny pay unless formerly read_a
 """)

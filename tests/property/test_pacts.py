@@ -38,11 +38,17 @@ def text_of(said: dict[str, Any], name: str = "p", extends: str = "") -> str:
     for tool, rule in said["tools"].items():
         lines.append(f"  {tool}:")
         lines += [f"    {key}: {value}" for key, value in rule.items()]
-    if said["sequence"]:
-        lines += ["sequence:", *(f"  - {rule!r}" for rule in said["sequence"])]
+    sequence = [rule for rule in said["sequence"] if target(rule) in ("*", *said["tools"])]
+    if sequence:
+        lines += ["sequence:", *(f"  - {rule!r}" for rule in sequence)]
     if said["budget"]:
         lines.append(f"budgets: {{tool_calls: {said['budget']}}}")
     return "\n".join(lines) + "\nloops: {same_call: 15, similar_call: 15, no_progress: 15}\n"
+
+
+def target(rule: str) -> str:
+    """The tool that a rule is about: a pact refuses a rule about one that it does not name."""
+    return rule.split()[1].partition("(")[0]
 
 
 class Pair:

@@ -11,6 +11,7 @@ row without an allowed tool call between is of the class that halts.
 """
 
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any
 
@@ -37,6 +38,7 @@ from checkrein.policy.types import (
 OPEN_CALLS_MAX = 256
 REFUSALS_MAX = 5
 PAST_MAX = 256
+_FREE: AbstractContextManager[Any] = nullcontext()
 _STRICTNESS = {"deny": 4, "ask": 3, "modify": 2, "steer": 1, "allow": 0}
 
 
@@ -76,6 +78,7 @@ class RunGuard:
         self._lock = Lock()
         self.past: Any = None
         self.flow: Any = None
+        self._in_force = False
         self._put_in_force(pact)
 
     # -- before an action ---------------------------------------------------------------------
@@ -86,7 +89,8 @@ class RunGuard:
         with self._lock:
             self._see(now_ns)
             if action.kind == "tool":
-                return self._judge_tool(action, granted=False)
+                with self._task_lock():
+                    return self._judge_tool(action, granted=False)
             return self._judge_model(action)
 
     def granted(self, action: Action, now_ns: int) -> Verdict:
@@ -95,7 +99,8 @@ class RunGuard:
         with self._lock:
             self._see(now_ns)
             if action.kind == "tool":
-                return self._judge_tool(action, granted=True)
+                with self._task_lock():
+                    return self._judge_tool(action, granted=True)
             verdict = self._judge_model(action)
             return self._allow if verdict.kind == "ask" else verdict
 
@@ -224,6 +229,8 @@ class RunGuard:
         """To be called in a forked child: the lock may be one that another thread of the parent
         held."""
         self._lock = Lock()
+        if self.task_past is not None:
+            self.task_past.forked()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -236,15 +243,20 @@ class RunGuard:
         past = flow = None
         task_past = book.task_past(self.place.task_id)
         if book.sequences is not None:
-            past = book.sequences.new_state()
-            book.sequences.warm(past, list(self._ended), task_past)
-            for case in self.open.values():
-                book.sequences.began(past, case.deed, task_past)
+            open_now = [(case.deed, None) for case in self.open.values()]
+            before = self.book.sequences if self._in_force else None
+            if before is not None and before is not book.sequences:
+                history = [*self._ended, *open_now]
+                past = book.sequences.go_on(before, self.past, history)
+            else:
+                past = book.sequences.new_state()
+                book.sequences.warm(past, [*self._ended, *open_now])
         if book.flow is not None:
             flow = book.flow.new_state(self.profile, self.place.task_type)
             if self.place.goal:
                 book.flow.heard(flow, "user", self.place.goal)
         self.book: Book = book
+        self._in_force = True
         self.past, self.task_past = past, task_past
         self.flow = flow if self.flow is None or flow is None else self.flow
         self._guards: dict[str, tuple[tuple[str, guards.Guard], ...]] = {}
@@ -398,6 +410,12 @@ class RunGuard:
             duties=case.duties if case is not None else (),
             arguments=case.arguments if case is not None and changed else finding.arguments,
         )  # fmt: skip
+
+    def _task_lock(self) -> AbstractContextManager[Any]:
+        """Around judging and beginning, where the past is shared with other runs of the task: no
+        call comes in between."""
+        past = self.task_past
+        return _FREE if past is None else past.lock
 
     def _see(self, now_ns: int) -> None:
         self.now_ns = now_ns

@@ -13,6 +13,7 @@ from checkrein.policy.arguments import SchemaError, compile_arguments, shorthand
 from checkrein.policy.compiling import names_for
 from checkrein.policy.conditions.types import ConditionError, Kind
 from checkrein.policy.pact_text import Part
+from checkrein.policy.rulebook import is_pattern
 from checkrein.policy.scopes.types import ScopeError, ScopeKind, ScopeRule
 from checkrein.policy.types import Duty, Pact, Source, Steer, ToolKind, ToolRule
 
@@ -193,6 +194,11 @@ def sequence(part: Part, known: Mapping[str, ToolRule] | None) -> tuple[str, ...
         items[error.index].refuse_within(
             f"`{items[error.index].where}`: {error.problem}", error.line, error.column
         )
+    if known is not None and not any(is_pattern(name) for name in known):
+        from checkrein.policy.sequences.reach import unknown
+
+        for index, why in unknown(texts, {name: rule.kind for name, rule in known.items()}):
+            items[index].refuse(f"`{items[index].where}`: {why}")
     return texts
 
 
@@ -200,7 +206,8 @@ def flow(
     part: Part, known: Mapping[str, ToolRule] | None, internal: tuple[str, ...]
 ) -> tuple[str, ...]:
     """`flow:`, each line a rule or the name of a built-in one. Raises PactError."""
-    from checkrein.policy.flow.compiling import FlowError, compile_flow
+    from checkrein.policy.flow.compiling import compile_flow
+    from checkrein.policy.flow.grammar import FlowError
 
     items = part.items()
     texts = tuple(item.text() for item in items)

@@ -1,7 +1,7 @@
 """Where events belong, and how many of them found no room there."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,8 @@ class Place:
     agent: str
     run_id: str
     task_id: str
+    redact: Any = field(default=None, compare=False, repr=False)
+    """What takes out of an event's fields what may not be written down; None: nothing."""
     encoded: dict[type[Base], bytes] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

@@ -130,6 +130,8 @@ class Recorder:
         within another `record` (it follows at once).
         """
         try:
+            if place.redact is not None:
+                fields = place.redact(fields)
             with self._lock:
                 ring = self._idle
                 if ring is None or ring.tight:

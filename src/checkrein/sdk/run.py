@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Protocol
 
 from checkrein.events import types as events
-from checkrein.policy.types import Action, Place, Verdict
+from checkrein.policy import types as policy
+from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import quiet, values
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hearing import Ear
 from checkrein.sdk.hold import Held, Hold
+from checkrein.sdk.place import Place
+from checkrein.sdk.redacting import redact_of
 from checkrein.sdk.rein import Answer, Ordered
 from checkrein.sdk.step import Step, Steps, Tally
 from checkrein.sdk.types import Recording, RunInfo
@@ -74,6 +78,7 @@ class Run:
         self.ear = Ear(seat)
         self.hold = Hold(info.run_id, client.world, seat.paused)
         self.place = client.place(info)
+        self.redact()
         self._tell_place()
         self.step = 0
         self.ended = False
@@ -350,10 +355,18 @@ class Run:
             self._tell_place()
             self.record(events.Status, status="running", reason="redirected", goal=self.goal)
 
+    def redact(self) -> None:
+        """Records from now on what the pact's `redact` leaves; told again when the pact changes."""
+        if not isinstance(self.place, Place):
+            return
+        redact = redact_of(self.seat.pact.redact)
+        if redact is not self.place.redact:
+            self.place = dataclasses.replace(self.place, redact=redact)
+
     def _tell_place(self) -> None:
         info = self.info
         environment = str(getattr(self.place, "environment", ""))
-        self.seat.placed(Place(
+        self.seat.placed(policy.Place(
             agent=info.agent, room=info.room, environment=environment, run_id=self.run_id,
             task_id=self.task_id, task_type=info.task_type, goal=self.goal,
         ))  # fmt: skip

@@ -127,6 +127,8 @@ def test_what_is_in_flight_under_a_key_is_not_forgotten() -> None:
         agent.did("edit", k=number)
     agent.did("test", k="mine")
     assert agent.asks("ship", k="mine")
+    agent.did("test", k="other")
+    assert agent.asks("ship", k="other") is None, "whatever of it was forgotten had come back"
 
 
 def test_calls_in_flight_beyond_the_bound_have_failed() -> None:

@@ -171,3 +171,30 @@ def test_warmed_is_as_if_it_had_been_there(texts: list[str], done: Any) -> None:
             deed = seen.deed(tool, {"k": k, "n": 4}, "r")
             warm = seen.ours.judge(state, deed, task)
             assert warm == seen.ours.judge(seen.states["r"], deed, seen.task)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(rules, min_size=1, max_size=3), st.lists(rules, max_size=2), steps)
+def test_other_rules_go_on_from_what_was_seen(texts: list[str], more: list[str], done: Any) -> None:
+    """Half of the rules go, others come: all say what they would say had they been there."""
+    later = [*more, *texts[::2]]
+    seen, always = Twin(texts), Twin(later)
+    past: list[tuple[Deed, bool | None]] = []
+    for tool, args, _, what, seconds in done:
+        for twin in (seen, always):
+            twin.now_ns += seconds * SECOND_NS
+        if what in ("ok", "failed", "flies"):
+            deed = seen.deed(tool, args, "r")
+            ok = None if what == "flies" else what == "ok"
+            past.append((deed, ok))
+            for twin in (seen, always):
+                twin.ours.warm(twin.states["r"], [(deed, ok)])
+    state = always.ours.go_on(seen.ours, seen.states["r"], past)
+    for landing in (None, *(deed for deed, ok in past if ok is None)):
+        if landing is not None:
+            for each in (state, always.states["r"]):
+                always.ours.ended(each, landing, True)
+        for tool in TOOLS:
+            deed = always.deed(tool, {"k": 1, "n": 4}, "r")
+            went_on = always.ours.judge(state, deed)
+            assert went_on == always.ours.judge(always.states["r"], deed)

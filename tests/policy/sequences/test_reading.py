@@ -43,7 +43,7 @@ from checkrein.policy.sequences.words import KEYWORDS, RULE_CHARS_MAX
         ("deny x if count y > " + "9" * 31, 1, 21, "30 digits"),
         ("deny x if " + "(" * 50 + "once y" + ")" * 50, 1, 1, "more than 40 brackets"),
         ("deny x if once " + "y" * RULE_CHARS_MAX, 1, 1, "a rule may have 4096"),
-        ("deny x if once y(args.a ==)", 1, 18, "no expression"),
+        ("deny x if once y(args.a ==)", 1, 27, "ends too early"),
         ("deny x if once y(\nargs.a == 1\n&& nosuch > 1)", 3, 4, "unknown name `nosuch`"),
         ("deny x(call.args.y > 1) if once y", 1, 8, "unknown name `call`"),
         ("deny x if sum call.args.y of z > 1", 1, 15, "unknown name `call`"),

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 

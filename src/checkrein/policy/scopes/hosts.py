@@ -20,7 +20,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import NamedTuple, Protocol
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 
 from checkrein.policy.scopes.addresses import (
     Address,

@@ -27,7 +27,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 
 from checkrein.policy.scopes.globs import folded, piece_regex, shown, strange_letter
 from checkrein.policy.scopes.types import ScopeError, ScopeRule

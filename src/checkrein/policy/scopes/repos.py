@@ -15,7 +15,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 
 from checkrein.policy.scopes.addresses import Unreadable, read_address, read_host
 from checkrein.policy.scopes.globs import shown, strange_letter

@@ -61,7 +61,7 @@ FUNCTIONS_KNOWN = frozenset({
     "character_length", "clock_timestamp", "cosd", "cume_dist", "date", "date_format",
     "date_part", "datefromparts", "datename", "datepart", "datetime", "dayname", "dayofyear",
     "decode", "encode", "enum_range", "eomonth", "every", "field", "find_in_set", "format",
-    "from_unixtime", "gen_random_uuid", "getdate", "glob", "hex", "ifnull", "iif", "ilike",
+    "from_unixtime", "gen_random_uuid", "getdate", "glob", "hex", "ifnull", "ilike",
     "instr", "isdate", "isfinite", "isnull", "isnumeric", "json", "json_agg", "json_array",
     "json_array_elements", "json_array_elements_text", "json_array_length", "json_arrayagg",
     "json_build_array", "json_build_object", "json_contains", "json_each", "json_each_text",

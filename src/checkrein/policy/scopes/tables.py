@@ -17,7 +17,7 @@ or, where the scope has no `write`, read.
 import re
 from typing import NamedTuple
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 
 from checkrein.policy.scopes.globs import folded, piece_regex, shown, strange_letter
 from checkrein.policy.scopes.sql import SQL_CHARS_MAX, Name, Part, read_sql

@@ -11,7 +11,7 @@
 A rule is `VERDICT TOOLS[(CONDITION)] if|unless FORMULA [say "TEXT"]`. VERDICT is deny, ask or steer
 (which must `say` something). TOOLS is a name, a glob (`delete_*`), alternatives (`a|b`), or
 `kind:irreversible`; a name that is a word of this language stands in quotes. FORMULA combines with
-`and`, `or`, `not` and parentheses:
+`and`, `or`, `not` and parentheses, read from left to right no further than what decides:
 
     formerly X        a call of X was made before and succeeded
     never before X    not formerly X

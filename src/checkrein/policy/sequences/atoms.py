@@ -78,7 +78,8 @@ class FormerlyAtom:
     def holds(self, look: Look) -> bool:
         tree = self.tree
         state = look.shared if tree.in_task else look.own
-        done = latest(self.done, state, self.done.operand.sought(look.facts))
+        operand = self.done.operand
+        done = latest(self.done, state, operand.sought(look.facts) if operand.compared else ())
         if done is None:
             return False
         if tree.within_ns is not None and state.now_ns - done.at_ns > tree.within_ns:
@@ -118,7 +119,8 @@ class OnceAtom:
     def holds(self, look: Look) -> bool:
         tree = self.tree
         state = look.shared if tree.in_task else look.own
-        done = latest(self.done, state, self.done.operand.sought(look.facts))
+        operand = self.done.operand
+        done = latest(self.done, state, operand.sought(look.facts) if operand.compared else ())
         if done is None:
             return False
         if tree.within_ns is not None and state.now_ns - done.at_ns > tree.within_ns:
@@ -158,7 +160,7 @@ class TallyAtom:
             raise Unclear(
                 f"`{self.phrase}` went over too many different values to remember them all"
             )
-        return self.compare(plus(total, doubt), self.tree.limit)
+        return self.compare(plus(total, doubt) if doubt else total, self.tree.limit)
 
     def why(self, look: Look, value: bool) -> Told:
         tree = self.tree
@@ -188,7 +190,7 @@ class TallyAtom:
         part. Raises Unclear."""
         track, tree = self.track, self.tree
         state = look.shared if tree.in_task else look.own
-        key = track.operand.sought(look.facts)
+        key = track.operand.sought(look.facts) if track.operand.compared else ()
         judged = self._judged(look, key) if track.uncertain else 0
         total, doubt, unknown = judged, 0, 0  # type: Number, Number, Number
         slot, now_ns = state.slots[track.index], state.now_ns
@@ -197,10 +199,11 @@ class TallyAtom:
             for each in (cell, slot.any):
                 if each is not None:
                     total = plus(total, each.total(now_ns))
-                    unknown = plus(unknown, each.unknowns(now_ns))
+                    if each.unknown is not None:
+                        unknown = plus(unknown, each.unknowns(now_ns))
             bound = cell or slot.lost
             if bound is not None and track.uncertain:
-                doubt = bound.doubted(now_ns, tree.within_ns)
+                doubt = bound.doubt and bound.doubted(now_ns, tree.within_ns)
         if unknown and track.uncertain:
             raise Unclear(f"`{self.phrase}` goes over a call whose amount nobody knows")
         return total, doubt, judged
@@ -211,7 +214,7 @@ class TallyAtom:
         filed = self.track.operand.key(look.facts, True)
         if filed is None or (filed is not ANY and filed != key):
             return 0
-        weight = self.track.weight(dict(look.facts))
+        weight = self.track.weight(look.facts)
         if weight is None:
             raise Unclear(f"what this call would add to `{self.phrase}` is no amount")
         return weight

@@ -1,14 +1,13 @@
 """Sequence rules, compiled: judging by them, and telling them what happens."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import msgspec
 
-from checkrein.policy.conditions.types import Condition, Kind
+from checkrein.policy.conditions.compiling import STANDARD, compile_condition
+from checkrein.policy.conditions.types import Condition
 from checkrein.policy.sequences.atoms import (
     FormerlyAtom,
     JoinNode,
@@ -38,13 +37,12 @@ from checkrein.policy.types import Deed, Finding
 RULES_MAX = 10_000
 _PLANS_MAX = 4096
 _RANK = {"steer": 1, "ask": 2, "deny": 3}
-_ALONE: AbstractContextManager[Any] = nullcontext()
 
 
 def compile_sequences(
     rules: Sequence[str],
-    names_of: NamesOf | None = None,
-    compile_condition: Compile | None = None,
+    names_of: NamesOf = lambda tool: STANDARD,
+    compile_condition: Compile = compile_condition,
 ) -> "Sequences":
     """The rules, ready to judge. `names_of` gives what conditions can read of a call of a tool, and
     for "" what they can read of any. Raises SequenceError for the first rule that is none."""
@@ -52,26 +50,13 @@ def compile_sequences(
         raise SequenceError(f"{len(rules)} rules; there may be {RULES_MAX}", RULES_MAX)
     tracks: dict[Any, Track] = {}
     made: list[Compiled] = []
-    compiler = _Compiler(compile_condition or _standard, names_of or _any, tracks)
+    compiler = _Compiler(compile_condition, names_of, tracks)
     for index, text in enumerate(rules):
         try:
             made.append(compiler.rule(index, text))
         except SequenceError as error:
             raise SequenceError(error.problem, index, error.line, error.column) from None
     return Sequences(made, list(tracks.values()))
-
-
-def _standard(text: str, names: Mapping[str, Kind], result: Any = "bool") -> Condition:
-    compiling = import_module("checkrein.policy.conditions.compiling")  # only when one is there
-    condition: Condition = compiling.compile_condition(text, names, result)
-    return condition
-
-
-def _any(tool: str) -> Mapping[str, Kind]:
-    names: Mapping[str, Kind] = import_module(
-        "checkrein.policy.conditions.compiling"
-    ).standard_names()
-    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +66,8 @@ class Compiled:
     condition: Condition | None
     applies: Node
 
-    def judge(self, look: Look, tool: str) -> Finding | None:
-        """Raises whatever a condition raises."""
-        if self.condition is not None and self.condition(look.facts) is not True:
-            return None
-        if not self.applies.holds(look):
-            return None
+    def says(self, look: Look, tool: str) -> Finding:
+        """What is said when it applies. Raises whatever a condition raises."""
         told, rule = self.applies.why(look, True), self.rule
         done = {"deny": "is refused", "ask": "is asked about", "steer": "goes on"}[rule.verb]
         return Finding(
@@ -150,24 +131,30 @@ class Sequences:
         plan = self._plans.get((deed.tool, deed.kind)) or self._plan(deed)
         if not plan.rules:
             return None
-        with _ALONE if task_state is None else task_state.lock:
-            shared = state if task_state is None else task_state
-            state.see(deed.at_ns)
-            shared.see(deed.at_ns)
-            look = Look(state, shared, facts_of(deed), plan.follows)
-            strictest: Finding | None = None
-            for rule in plan.rules:
-                try:
-                    finding = rule.judge(look, deed.tool)
-                except Exception as error:  # a rule that errs says no
-                    finding = rule.erred(error, deed.tool)
-                if finding is None:
+        if task_state is None:
+            return self._judge(plan, state, deed, state)
+        with task_state.lock:
+            return self._judge(plan, state, deed, task_state)
+
+    def _judge(self, plan: Plan, state: State, deed: Deed, shared: State) -> Finding | None:
+        state.see(deed.at_ns)
+        shared.see(deed.at_ns)
+        look = Look(state, shared, deed.facts or facts_of(deed), plan.follows)
+        strictest: Finding | None = None
+        for rule in plan.rules:
+            try:
+                if (rule.condition is not None and rule.condition(look.facts) is not True) or (
+                    not rule.applies.holds(look)
+                ):
                     continue
-                if strictest is None or _RANK[finding.kind] > _RANK[strictest.kind]:
-                    strictest = finding
-                    if finding.kind == "deny":
-                        break
-            return strictest
+                finding = rule.says(look, deed.tool)
+            except Exception as error:  # a rule that errs says no
+                finding = rule.erred(error, deed.tool)
+            if strictest is None or _RANK[finding.kind] > _RANK[strictest.kind]:
+                strictest = finding
+                if finding.kind == "deny":
+                    break
+        return strictest
 
     def began(self, state: State, deed: Deed, task_state: State | None = None) -> None:
         """A call was let pass and is about to be made."""
@@ -214,6 +201,28 @@ class Sequences:
             self.began(state, deed, task_state)
             if ok is not None:
                 self.ended(state, deed, ok, task_state)
+
+    def go_on(
+        self, before: "Sequences", state: State, past: Iterable[tuple[Deed, bool | None]] = ()
+    ) -> State:
+        """A state for these rules that goes on from one of the rules `before`, which is then no
+        longer to be used: what both follow is kept as it stands, only what is new is told the
+        `past` (see `warm`; calls in flight, with an outcome of None, among it)."""
+        mine = {track.name: track for track in self._tracks}
+        kept = {track.index: mine[track.name] for track in before._tracks if track.name in mine}
+        new = State([None] * len(self._tracks), tick=state.tick)
+        fresh = frozenset(mine.values()) - frozenset(kept.values())
+        for deed, ok in past:
+            tracks = tuple(each for each in self._plan(deed).tracks if each in fresh)
+            name, facts = deed.call_id or deed.tool, facts_of(deed)
+            new.began(name, deed.at_ns, facts, tracks)
+            if ok is not None:
+                new.ended(name, deed.at_ns, ok, facts, tracks)
+        for old, track in kept.items():
+            new.slots[track.index] = state.slots[old]
+        new.join(state.open, kept)
+        new.see(state.now_ns)
+        return new
 
     def _plan(self, deed: Deed) -> Plan:
         tool, kind = deed.tool, deed.kind
@@ -281,9 +290,12 @@ class _Compiler:
     def track(self, sort: Any, past: Past, uncertain: bool, atom: Formerly | Once | Tally) -> Track:
         operand = self._operands.operand(past)
         expression, span_ns = None, None
-        texts = [past.tools, past.condition and past.condition.text]
+        texts: list[Hashable] = [past.tools.text, past.condition and past.condition.text]
         if operand.keyed:
-            texts.append(self._rule.tools)
+            texts.append(self._rule.tools.text)
+        if not isinstance(atom, Tally) and atom.since is not None:
+            # Those two are compared by their ticks: they are followed together, or not at all.
+            texts += [atom.past, atom.since, self._rule.tools.text]
         if isinstance(atom, Tally):
             span_ns = atom.within_ns
             if atom.amount is not None:
@@ -292,6 +304,6 @@ class _Compiler:
         name = (sort, *texts, uncertain, span_ns, atom.in_task)
         if name not in self._tracks:
             self._tracks[name] = Track(
-                len(self._tracks), sort, operand, uncertain, expression, span_ns, atom.in_task
+                len(self._tracks), name, sort, operand, uncertain, expression, span_ns, atom.in_task
             )
         return self._tracks[name]

@@ -69,13 +69,14 @@ class Operand:
     def key(self, facts: Mapping[str, Any], uncertain: bool) -> Key:
         """The key to file a call under; None when it is not meant. Where a condition has no value
         the call is meant if `uncertain`, under any key if that is what is not known."""
-        try:
-            for test in self.tests:
-                if test(facts) is not True:
+        if self.tests:
+            try:
+                for test in self.tests:
+                    if test(facts) is not True:
+                        return None
+            except Exception:  # whatever a condition raises, it has no value
+                if not uncertain:
                     return None
-        except Exception:  # whatever a condition raises, it has no value
-            if not uncertain:
-                return None
         if not self.compared:
             return ()
         try:

@@ -24,6 +24,17 @@ Known = Mapping[str, ToolKind | None]
 """The tools there are, with their kinds."""
 
 
+def unknown(rules: Sequence[str], tools: Known) -> list[tuple[int, str]]:
+    """(index, why) of the rules about calls of tools that are none of `tools`. Raises
+    SequenceError for a text that is no rule."""
+    read = [(index, read_rule(text)) for index, text in enumerate(rules)]
+    return [
+        (index, f"no tool is `{rule.tools.text}`{_nearest(rule.tools, tools)}")
+        for index, rule in read
+        if not _any(rule.tools, tools)
+    ]
+
+
 def unreachable(rules: Sequence[str], tools: Known) -> list[tuple[int, str]]:
     """(index, why) of the rules that can never speak, because no tool they name is one of `tools`,
     or what they ask of the past cannot be. Raises SequenceError for a text that is no rule."""

@@ -13,7 +13,7 @@ One `Track` for every different operand of the rules, one `Slot` for it in each 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from threading import RLock
@@ -175,6 +175,8 @@ class Track:
     reach, in flight or not), or a `tally` of them (of successful ones when `late`)."""
 
     index: int
+    name: Hashable
+    """Equal for what follows the same, also of two readings of rules."""
     sort: Literal["succeeded", "reached", "tally"]
     operand: Operand
     uncertain: bool
@@ -188,7 +190,7 @@ class Track:
         """Whether the outcome of a call matters."""
         return self.sort != "tally" or not self.uncertain
 
-    def weight(self, facts: dict[str, Any]) -> Number | None:
+    def weight(self, facts: Mapping[str, Any]) -> Number | None:
         """None: nobody knows."""
         if self.amount is None:
             return 1
@@ -245,9 +247,9 @@ class Track:
 class Flight:
     """A call in flight, as the tracks saw it begin."""
 
-    tick: int
     at_ns: int
-    seen: list[tuple[Track, Key, Number | None]]
+    seen: list[tuple[Track, Key, Number | None, int]]
+    """With the tick of its beginning."""
 
 
 @dataclass(slots=True)
@@ -282,7 +284,7 @@ class State:
         self.see(at_ns)
         self.tick += 1
         now_ns = self.now_ns
-        seen: list[tuple[Track, Key, Number | None]] = []
+        seen: list[tuple[Track, Key, Number | None, int]] = []
         for track in tracks:
             key = track.operand.key(facts, track.uncertain)
             if key is None:
@@ -297,11 +299,11 @@ class State:
                 cell = track.cell(self, key)
                 cell.tick, cell.at_ns = self.tick, now_ns
                 cell.flying += 1
-            seen.append((track, key, weight))
+            seen.append((track, key, weight, self.tick))
         if seen:
             if self.in_flight >= OPEN_MAX:
                 self._land(next(iter(self.open)), ok=False)
-            self.open.setdefault(name, []).append(Flight(self.tick, now_ns, seen))
+            self.open.setdefault(name, []).append(Flight(now_ns, seen))
             self.in_flight += 1
 
     def ended(
@@ -321,19 +323,31 @@ class State:
                     cell = track.cell(self, key)
                     cell.tick = self.tick
 
+    def join(self, open: dict[Any, list[Flight]], kept: Mapping[int, Track]) -> None:
+        """Calls in flight of an earlier state, as far as the tracks in `kept` followed them."""
+        for name, flights in open.items():
+            mine = self.open.setdefault(name, [])
+            for place, flight in enumerate(flights):
+                seen = [(kept[t.index], *rest) for t, *rest in flight.seen if t.index in kept]
+                if place < len(mine):
+                    mine[place].seen += seen
+                else:
+                    mine.append(Flight(flight.at_ns, seen))
+                    self.in_flight += 1
+
     def _land(self, name: Any, ok: bool) -> None:
         flights = self.open[name]
         flight = flights.pop(0)
         self.in_flight -= 1
         if not flights:
             del self.open[name]
-        for track, key, weight in flight.seen:
+        for track, key, weight, tick in flight.seen:
             if track.sort == "reached":
                 cell = track.cell(self, key)
                 cell.tick = self.tick
                 cell.flying = max(0, cell.flying - 1)
             elif ok and track.sort == "succeeded":
-                track.cell(self, key).take(Mark(flight.tick, flight.at_ns))
+                track.cell(self, key).take(Mark(tick, flight.at_ns))
             elif ok and weight is not None:
                 track.cell(self, key).add(track, flight.at_ns, weight, self.now_ns)
 
