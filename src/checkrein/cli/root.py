@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "halt": ("checkrein.cli.order:halt", "Stop it, and see proof that it stopped."),
     "agents": ("checkrein.cli.agents:agents", "The agents, and how many runs each has."),
     "replay": ("checkrein.cli.replay:replay", "Send recorded runs through the same path."),
+    "detect": ("checkrein.cli.detect:detect", "Guards and detectors over recorded runs."),
     "schema": ("checkrein.cli.schema:schema", "The JSON Schema of all events."),
     "doctor": ("checkrein.cli.doctor:doctor", "Is all well? What is covered, what is not?"),
     "serve": ("checkrein.cli.up:serve", "Start one role alone, for a cluster."),
