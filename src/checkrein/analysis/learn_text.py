@@ -225,11 +225,12 @@ def _allow(tool: Tool, schema: dict[str, object]) -> list[str]:
 def _condition(field: str, argument: Argument) -> tuple[str, str]:
     types = set(argument.types)
     if types <= {"integer", "number"} and not argument.odd and math.isfinite(argument.high):
-        most = _above(argument.high)
+        most = _above(argument.high) if "number" in types else _whole_above(max(0, argument.high))
         low = "" if argument.low < 0 else f"args.{field} >= 0 && "
         return f"{low}args.{field} <= {most}", f"{field}: {argument.low:g} to {argument.high:g}"
     few = len(argument.texts) <= CHOICES_MAX and argument.uses >= 2 * len(argument.texts)
-    if types == {"string"} and not argument.many and few:
+    names_one = field.lower() == "id" or field.lower().endswith("_id")  # the next is another
+    if types == {"string"} and not argument.many and few and not names_one:
         texts = ", ".join(json.dumps(one) for one in sorted(argument.texts))
         return f"args.{field} in [{texts}]", f"{field}: {len(argument.texts)} values"
     return "", ""
@@ -338,7 +339,7 @@ def _above(value: float) -> str:
     if digits > 12:
         return "0.000000000001"
     rounded = math.ceil(wanted * 10**digits) / 10**digits
-    return f"{rounded:.{digits}f}"
+    return f"{rounded:.{digits}f}".removesuffix(".0")
 
 
 # -- texts ------------------------------------------------------------------------------------
