@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from checkrein.bus.approvals import Approval, Escalation
 from checkrein.bus.messages import (
     Beat,
     BeatAnswer,
@@ -31,7 +32,9 @@ from checkrein.control.types import (
     Beating,
     Hearing,
     Input,
+    Keep,
     Limits,
+    Notify,
     Registering,
     Reply,
     Reporting,
@@ -45,6 +48,14 @@ from checkrein.world import SimWorld
 
 SIGNER = OrderSigner(bytes(range(32)))
 TASK = "0123456789abcdef0123456789abcdef"
+
+
+class Answers(list[Any]):
+    """What comes back to one who asks something else than a command: messages of one kind."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.kind = kind
 
 
 @dataclass
@@ -268,7 +279,11 @@ class Rig:
         self.limits = limits or Limits()
         self.holders: dict[str, Holder] = {}
         self.sessions: dict[str, SessionRecord] = {}
-        self.disk: dict[str, dict[str, bytes]] = {"level": {}, "run": {}, "command": {}}
+        self.disk: dict[str, dict[str, bytes]] = {
+            "level": {}, "run": {}, "command": {}, "approval": {}, "escalation": {}
+        }  # fmt: skip
+        self.notices: list[Notify] = []
+        self._kept_at = 0.0
         self.disk_up = True
         self.generation = 0
         self.clock = 0
@@ -297,6 +312,8 @@ class Rig:
                 [decode(data, RunRecord) for data in disk["run"].values()],
                 [decode(data, CommandState) for data in disk["command"].values()],
                 [verify(data, SIGNER.public) for data in disk["level"].values()],
+                [decode(data, Approval) for data in disk["approval"].values()],
+                [decode(data, Escalation) for data in disk["escalation"].values()],
             )
         )
         self._next_tick()
@@ -336,6 +353,8 @@ class Rig:
                     self.sent.append(action)
                     session = action.subject.partition(".")[2]
                     self.net.carry(session, lambda send=action, to=session: self._deliver(to, send))  # type: ignore[misc]
+                case Reply() if isinstance(action.token, Answers):
+                    action.token.append(decode(action.data, action.token.kind))
                 case Reply() if isinstance(action.token, list):
                     action.token.append(decode(action.data, CommandState))
                 case Reply():
@@ -344,6 +363,10 @@ class Rig:
                         self.net.carry("", lambda call=token, data=action.data: call(data))  # type: ignore[misc]
                 case Save():
                     self._save(action.kind, action.key)
+                case Keep():
+                    self._keep(action)
+                case Notify():
+                    self.notices.append(action)
                 case Tell():
                     self.events.setdefault(action.event.seq, action.event)
                 case Audit():
@@ -371,6 +394,27 @@ class Rig:
                 self.disk[kind][key] = value
 
         self.world.call_later(0.001 + 0.05 * self.world.random(), write)
+
+    def _keep(self, keep: Keep) -> None:
+        """Written in order, then told: as `server.control_writing.Keeper` does it."""
+        life = self._life
+        now = self.world.monotonic_ns() / 1e9
+        self._kept_at = max(self._kept_at, now) + 0.02 * self.world.random()
+
+        def write() -> None:
+            if self._life != life or self.control is None:
+                return
+            if not self.disk_up:
+                self._keep(keep)
+                return
+            value = self.control.saved(keep.kind, keep.key)
+            if value is None:
+                self.disk[keep.kind].pop(keep.key, None)
+            else:
+                self.disk[keep.kind][keep.key] = value
+            self._carry_out(list(keep.after))
+
+        self.world.call_later(self._kept_at - now, write)
 
     # What happens around it.
 

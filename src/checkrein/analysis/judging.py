@@ -86,7 +86,9 @@ class Judge:
     ) -> None:
         self._runs = Following(pact_of, profile_of, schemas_of)
         self._ended = ended
-        self._engine = Engine(detectors(), pact_of, report) if detecting else None
+        self._engine = (
+            Engine(detectors(), lambda agent, *_: pact_of(agent), report) if detecting else None
+        )
         self._ways: dict[type[Base], Callable[[Run, Any], Verdict | None]] = {
             RunStart: self._runs.began,
             RunEnd: self._end,

@@ -86,6 +86,27 @@ def _decision(e: Fields) -> tuple[str, str]:
     return f"{what}  {e['verdict']} by {e.get('guard', '')}: {e.get('reason', '')}", CAUTION
 
 
+def _requested(e: Fields) -> tuple[str, str]:
+    return f"{e.get('tool', '')}  {short(e.get('arguments'))}  {e['approval_id']}", CAUTION
+
+
+def _decided(e: Fields) -> tuple[str, str]:
+    by = f" by {e['decided_by']}" if e.get("decided_by") else ""
+    reason = f": {e['reason']}" if e.get("reason") else ""
+    style = CALM if e["decision"] == "approved" else CAUTION
+    return f"{e['decision']}{by}{reason}  {e['approval_id']}", style
+
+
+def _raised(e: Fields) -> tuple[str, str]:
+    to = f"to {e['to']}  " if e.get("to") else ""
+    return f"{to}{short(e.get('why', ''), 300)}  {e['escalation_id']}", CAUTION
+
+
+def _acknowledged(e: Fields) -> tuple[str, str]:
+    note = f": {e['note']}" if e.get("note") else ""
+    return f"by {e.get('by', '')}{note}  {e['escalation_id']}", CALM
+
+
 def _signal(e: Fields) -> tuple[str, str]:
     return f"{e['level']} {e['detector']}: {e['why']}", ALARM if e["level"] == "breach" else CAUTION
 
@@ -159,5 +180,7 @@ _MAKERS: dict[str, Callable[[Fields], tuple[str, str]]] = {
     "scope.decision": _decision, "signal": _signal, "incident": _incident, "command": _command,
     "receipt": _receipt, "loss": _loss, "status": _status, "iteration": _iteration,
     "memory.read": _memory, "memory.write": _memory, "handoff": _handoff, "heartbeat": _calm,
+    "approval.requested": _requested, "approval.decided": _decided,
+    "escalation.raised": _raised, "escalation.acknowledged": _acknowledged,
     "output": lambda e: (short(e.get("content")), PLAIN),
 }  # fmt: skip

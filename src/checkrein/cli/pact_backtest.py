@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from checkrein.cli import out
-from checkrein.cli.client import Client, ClientError
+from checkrein.cli.client import Client, ClientError, segment
 from checkrein.cli.pact_file import read_pact
 from checkrein.cli.pact_history import since_s
 from checkrein.cli.recorded import Files, schemas_beside
@@ -91,7 +91,7 @@ def _other(against: str, agent: str, url: str, token: str) -> "Pact":
     if not agent:
         out.fail("--against current compares with an agent's pact: name it with --agent")
     with out.asking(url, token) as client:
-        text = client.get(f"/api/v1/pacts/{_quoted(agent)}").get("text", "")
+        text = client.get(f"/api/v1/pacts/{segment(agent)}").get("text", "")
     try:
         return load(text, f"{agent}'s current pact")
     except PactError as error:
@@ -179,12 +179,6 @@ def _record(answer: "Answer", agent: str, environment: str, url: str, token: str
 
 def _post(client: Client, agent: str, body: dict[str, Any]) -> None:
     try:
-        client.post(f"/api/v1/pacts/{_quoted(agent)}/backtests", body)
+        client.post(f"/api/v1/pacts/{segment(agent)}/backtests", body)
     except ClientError as error:
         out.fail(f"the backtest was done, but not kept: {error}")
-
-
-def _quoted(agent: str) -> str:
-    from urllib.parse import quote
-
-    return quote(agent, safe="")

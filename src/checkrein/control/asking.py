@@ -1,8 +1,9 @@
 """Commands coming in: who is meant, what the rules say, the orders that follow."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
-from checkrein.bus.messages import CommandRequest, CommandState, encode
+from checkrein.bus.messages import CommandRequest, CommandState, RunRecord, encode
 from checkrein.bus.orders import STATE_VERBS
 from checkrein.control import rules
 from checkrein.control.book import Book
@@ -21,9 +22,13 @@ _HALTED_TASK_KEPT_NS = 86_400 * 10**9
 
 
 class Desk:
-    def __init__(self, book: Book, receipts: Receipts) -> None:
+    def __init__(
+        self, book: Book, receipts: Receipts,
+        escalated: Callable[[Command, Iterable[RunRecord]], None],
+    ) -> None:  # fmt: skip
         self._book = book
         self._receipts = receipts
+        self._escalated = escalated
         self._halted_tasks: OrderedDict[str, Command] = OrderedDict()
         self._recent_halts: list[Command] = []
 
@@ -64,6 +69,8 @@ class Desk:
         book.backlog.extend((line, ASKED) for line in command.lines)
         book.audit("command", f"{command.command_id}/command", asked_record(command))
         book.touch(command)
+        if command.verb == "escalate":
+            self._escalated(command, [run.record for run in runs])
         self._wait(command, request, token)
 
     def late(self, run: Run) -> None:

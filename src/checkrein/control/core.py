@@ -17,6 +17,7 @@ records) is left for the ticks that follow, a bounded number at a time.
 from collections.abc import Iterable, Mapping
 from typing import assert_never
 
+from checkrein.bus.approvals import Approval, Escalation, GateQuery
 from checkrein.bus.messages import (
     CommandState,
     LiveQuery,
@@ -39,15 +40,18 @@ from checkrein.control.book import (
     OutOfEpochs,
 )
 from checkrein.control.commands import Line
+from checkrein.control.gates import Gates
 from checkrein.control.liveness import SWEEP_NS, Liveness
 from checkrein.control.receipts import Receipts
 from checkrein.control.records import ASKED
 from checkrein.control.restoring import adopt, restore
 from checkrein.control.signing import OrderSigner
 from checkrein.control.types import (
+    Acknowledging,
     Action,
     Asking,
     Beating,
+    Deciding,
     Hearing,
     Input,
     Limits,
@@ -56,6 +60,7 @@ from checkrein.control.types import (
     Reply,
     Reporting,
     Save,
+    Seeking,
     Tick,
 )
 from checkrein.world import World
@@ -83,17 +88,20 @@ class Control:
         self._book = Book(signer, world, limits or Limits(), generation)
         self._book.delivery.clock.not_before(not_before)
         self._receipts = Receipts(self._book)
-        self._desk = Desk(self._book, self._receipts)
+        self._gates = Gates(self._book, sessions, self._forgery)
+        self._desk = Desk(self._book, self._receipts, self._gates.escalations.of_command)
         self._live = Liveness(self._book, self._receipts)
         self._sessions = sessions
         self._forgeries: dict[str, int] = {}
 
     def restore(
-        self, runs: Iterable[RunRecord], commands: Iterable[CommandState], levels: Iterable[Order]
-    ) -> list[Action]:
+        self, runs: Iterable[RunRecord], commands: Iterable[CommandState], levels: Iterable[Order],
+        approvals: Iterable[Approval] = (), escalations: Iterable[Escalation] = (),
+    ) -> list[Action]:  # fmt: skip
         """What an earlier start wrote down; to be called before the first step. Finished commands
         of late are told again, in case the earlier start died before it could."""
         restore(self._book, self._desk, self._receipts, runs, commands, levels)
+        self._gates.restore(approvals, escalations)
         return self._book.flush()
 
     def step(self, given: Input) -> list[Action]:
@@ -108,6 +116,12 @@ class Control:
                 self._beat(given)
             case Registering():
                 self._register(given)
+            case Seeking():
+                self._gates.seek(given)
+            case Deciding():
+                self._gates.decide(given)
+            case Acknowledging():
+                self._gates.acknowledge(given)
             case Misread():
                 self._forgery(given.session, "", f"{given.subject}: {given.why}")  # no name in it
             case Tick():
@@ -163,6 +177,8 @@ class Control:
     def saved(self, kind: str, key: str) -> bytes | None:
         """The value that a Save asks to be written under `key` now; None: delete the key."""
         book = self._book
+        if kind in ("approval", "escalation"):
+            return self._gates.saved(kind, key)
         if kind == "command":
             command = book.commands.get(key)
             return None if command is None else encode(book.state_of(command))
@@ -198,6 +214,14 @@ class Control:
         if query.after in book.commands:
             newest = newest[newest.index(book.commands[query.after]) + 1 :]
         return [book.state_of(command) for command in newest[: min(query.limit, 100)]]
+
+    def approvals(self, query: GateQuery) -> list[Approval]:
+        """What people were asked: what is open first, the newest first."""
+        return self._gates.approvals.list(query)
+
+    def escalations(self, query: GateQuery) -> list[Escalation]:
+        """What people are to look at: what waits for them first, the newest first."""
+        return self._gates.escalations.list(query)
 
     def _ask(self, given: Asking) -> None:
         self._book.busy_ns = self._book.now
@@ -298,6 +322,7 @@ class Control:
         swept = book.now - self._live.swept_ns >= SWEEP_NS
         if swept:
             self._live.sweep()
+            self._gates.sweep()
             self._forgeries.clear()
         if swept or book.now - book.busy_ns >= QUIET_NS:
             self._tell_backlog()

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import Order, OrderRun
@@ -128,6 +129,28 @@ class Delivery:
             nonce=nonce,
         )
         return Send(subjects.command(session.session), self._signer.sign(order))
+
+    def word(
+        self, session: str, run_id: str, verb: str, epoch: int, command_id: str, reason: str,
+        by: str, arguments: dict[str, Any],
+    ) -> bytes:  # fmt: skip
+        """A signed order that is sent once and kept by nobody: the word on an approval. Whoever
+        missed it asks again."""
+        issued_at = self.clock.now_ns()
+        return self._signer.sign(
+            Order(
+                command_id=command_id,
+                session=session,
+                verb=verb,  # type: ignore[arg-type] # approve or deny
+                runs=[OrderRun(run_id, epoch)],
+                reason=reason,
+                issued_by=by,
+                issued_at=issued_at,
+                expires_at=issued_at + round(self._limits.edge_expires_s * 1e9),
+                nonce=self._world.nonce(),
+                arguments=arguments,
+            )
+        )
 
     def _again(self, group: Group, now: int) -> Iterator[Send]:
         patience_ns = self._limits.repeat_delivered_s * 1e9

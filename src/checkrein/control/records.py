@@ -5,12 +5,22 @@ command, asked or answered), so the same event told twice, also by the next star
 told once: readers drop repeats by (agent, recorder, seq).
 """
 
-from typing import Any
+from typing import Any, Literal
 
+from checkrein.bus.approvals import Approval, Escalation
 from checkrein.bus.messages import CommandRun, RunRecord
 from checkrein.control.commands import Command, Line
 from checkrein.events.refusals import refused
-from checkrein.events.types import Base, Incident, Receipt, RunEnd, Status
+from checkrein.events.types import (
+    ApprovalDecided,
+    Base,
+    EscalationAcknowledged,
+    EscalationRaised,
+    Incident,
+    Receipt,
+    RunEnd,
+    Status,
+)
 from checkrein.events.types import Command as CommandEvent
 
 RECORDER = "role:control"
@@ -76,15 +86,56 @@ def lost_event(record: RunRecord, epoch: int, now: int, step: int, why: str) -> 
 
 
 def incident_event(
-    record: RunRecord, epoch: int, now: int, step: int, incident_id: str, detector: str, why: str
-) -> Base:
+    record: RunRecord, epoch: int, now: int, step: int, incident_id: str, detector: str, why: str,
+    severity: Literal["high", "critical"] = "critical",
+) -> Base:  # fmt: skip
     return Incident(
         **common(record, seq_of(epoch, 0, LOST), now, step),
         incident_id=incident_id,
-        severity="critical",
+        severity=severity,
         detector=detector,
         why=why,
     )
+
+
+def decided_event(record: RunRecord, epoch: int, now: int, approval: Approval) -> Base:
+    decision: Literal["approved", "denied", "expired", "withdrawn"] = "approved"
+    if approval.status in ("denied", "expired", "withdrawn"):
+        decision = approval.status
+    return ApprovalDecided(
+        **common(record, seq_of(epoch, 0, LOST), now, approval.step),
+        approval_id=approval.approval_id,
+        decision=decision,
+        decided_by=approval.decided_by,
+        reason=approval.decision_reason,
+    )
+
+
+def acknowledged_event(record: RunRecord, epoch: int, now: int, escalation: Escalation) -> Base:
+    return EscalationAcknowledged(
+        **common(record, seq_of(epoch, 0, LOST), now, escalation.step),
+        escalation_id=escalation.escalation_id,
+        by=escalation.acknowledged_by,
+        note=escalation.note,
+    )
+
+
+def raised_event(record: RunRecord, epoch: int, now: int, escalation: Escalation) -> Base:
+    return EscalationRaised(
+        **common(record, seq_of(epoch, 0, LOST), now, escalation.step),
+        escalation_id=escalation.escalation_id,
+        to=escalation.to,
+        why=escalation.why,
+        due_at=escalation.due_at,
+    )
+
+
+def stand_in_run(gate: Approval | Escalation) -> RunRecord:
+    """The run of an approval or an escalation, when it is not registered any more."""
+    return RunRecord(
+        run_id=gate.run_id, task_id=gate.task_id, agent=gate.agent, room=gate.room,
+        environment=gate.environment, session=gate.session, holder="sdk", started_at=0,
+    )  # fmt: skip
 
 
 def refusal_event(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from checkrein.bus.approvals import Acknowledge, Ask, Decide, Raise
 from checkrein.bus.messages import Beat, CommandRequest, Progress, Registration
 from checkrein.events.types import Base
 
@@ -53,6 +54,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     probes_per_step_max: int = 25
     records_per_step_max: int = 200
 
+    approvals_open_max: int = 2_000
+    approvals_per_agent_max: int = 50
+    """Open questions of one agent. One more is a no: who is asked without end says yes to all."""
+    approvals_kept_max: int = 5_000
+    """Decided ones; the oldest go first."""
+    approval_life_s_max: float = 7 * 86400.0
+    approval_use_s: float = 300.0
+    """So long, at least, an approval that was given can be used."""
+    grant_s_max: float = 86400.0
+    claim_silent_s: float = 6.0
+    """Who has not asked for so long waits no more: another may take the approval over."""
+    similar_max: int = 5
+    escalations_open_max: int = 2_000
+    escalations_kept_max: int = 5_000
+    escalate_within_s: float = 900.0
+    """The clock of a run that was escalated by command without one of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Registering:
@@ -84,6 +102,27 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
+class Seeking:
+    """A holder asks for an approval, or raises an escalation; the bus has checked `session`."""
+
+    session: str
+    word: Ask | Raise
+    token: object
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    request: Decide
+    token: object
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledging:
+    request: Acknowledge
+    token: object
+
+
+@dataclass(frozen=True, slots=True)
 class Misread:
     """Bytes on `subject` that were not what they should be."""
 
@@ -105,7 +144,10 @@ class Hearing:
     up: bool = True
 
 
-Input = Registering | Beating | Reporting | Asking | Misread | Tick | Hearing
+Input = (
+    Registering | Beating | Reporting | Asking | Seeking | Deciding | Acknowledging | Misread
+    | Tick | Hearing
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +174,25 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """As Save, and what is `after` is sent once it is durable, not before: nobody is told of a
+    decision that a crash could undo."""
+
+    kind: Literal["approval", "escalation"]
+    key: str
+    after: tuple[Send | Reply, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """People outside are to be told (the webhook), as far as there is a way."""
+
+    what: Literal["approval.requested", "escalation.raised", "escalation.overdue"]
+    key: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """An event for the events bus."""
 
@@ -149,8 +210,8 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    kind: Literal["run", "command"]
+    kind: Literal["run", "command", "approval", "escalation"]
     key: str
 
 
-Action = Send | Reply | Save | Tell | Audit | Changed
+Action = Send | Reply | Save | Keep | Notify | Tell | Audit | Changed

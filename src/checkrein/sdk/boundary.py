@@ -1,10 +1,13 @@
 """What beginning any call has in common: whose boundary it is, and what a refusal or a fault of
 ours becomes."""
 
+import msgspec
+
 from checkrein.policy.types import Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Hold
+from checkrein.sdk.purse import Lacking
 from checkrein.sdk.run import Run
 
 
@@ -14,6 +17,37 @@ def denial(verdict: Verdict, name: str) -> Denied:
     if verdict.kind == "ask":
         reason, advice = f"a human must approve this first: {reason}", advice or "ESCALATE"
     return Denied(reason, action=name, rule=verdict.rule or verdict.guard, advice=advice)
+
+
+def goes_on(verdict: Verdict) -> bool:
+    """Whether the call is to be made."""
+    return verdict.kind in ("allow", "modify", "steer")
+
+
+def is_shared(rule: str) -> bool:
+    """Whether a rule is about a budget that several runs share (`budgets.hour.usd`)."""
+    return rule.startswith("budgets.") and rule.count(".") == 2 and not rule.endswith(
+        (".reserved", ".unpriced")
+    )  # fmt: skip
+
+
+class Paid(msgspec.Struct, frozen=True):
+    """What came of waiting for a share of a budget: `refusal` None: it is reserved."""
+
+    refusal: Verdict | None
+
+    @classmethod
+    async def later(cls, lacking: Lacking) -> "Paid":
+        return cls(await lacking.wait())
+
+
+def enter(run: Run, call_id: str, kind: str, name: str, wait: bool) -> None:
+    """As `Run.enter`; what was reserved is given back when the call does not begin."""
+    try:
+        run.enter(call_id, kind, name, wait)
+    except BaseException:
+        run.allowance.not_made(call_id)
+        raise
 
 
 def hold_here() -> Hold | None:
@@ -34,6 +68,7 @@ def unrecorded(error: Exception, call_id: str, run: Run | None, name: str, judge
     quiet.fault("beginning a call", error)
     if run is None:
         return
+    run.allowance.not_made(call_id)
     run.leave(call_id)
     if not judged:
         reason = f"the guard could not be asked: {type(error).__name__}"

@@ -40,6 +40,12 @@ class Hold:
         self._outer: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
         self._cancelled = False
         self._paused_since_ns: int | None = None
+        self._asking = 0
+
+    @property
+    def waits_for_human(self) -> bool:
+        """True while a call waits for somebody's answer."""
+        return self._asking > 0
 
     @property
     def halted(self) -> bool:
@@ -50,6 +56,7 @@ class Hold:
         self._changed = threading.Condition()
         self._waiters = []
         self._outer = None
+        self._asking = 0
 
     def obey(self, order: Ordered, step: int) -> Answer:
         with self._changed:
@@ -94,6 +101,44 @@ class Hold:
                     self._waiters.remove(waiter)
         self.check()
 
+    def asking(self, change: int) -> None:
+        """A call begins (1) or ceases (-1) to wait for a person: the run's clock stands still."""
+        with self._changed:
+            self._asking = max(0, self._asking + change)
+            self._pull()
+
+    def nudge(self) -> None:
+        """Who waits looks again."""
+        with self._changed:
+            self._wake()
+
+    def wait_until(self, over: Callable[[], bool], left_s: Callable[[], float]) -> None:
+        """Returns when `over`, looked at whenever nudged and after `left_s`. Raises Halted as soon
+        as the run is."""
+        with self._changed:
+            while not (over() or self.halted):
+                self._changed.wait(min(WAIT_S, left_s() + 0.001))
+        self.check()
+
+    async def wait_until_async(self, over: Callable[[], bool], left_s: Callable[[], float]) -> None:
+        """As `wait_until`, and the loop goes on meanwhile."""
+        event = asyncio.Event()
+        waiter = (asyncio.get_running_loop(), event)
+        with self._changed:
+            self._waiters.append(waiter)
+        try:
+            while True:
+                event.clear()
+                if over() or self.halted:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(WAIT_S, left_s() + 0.001)):
+                        await event.wait()
+        finally:
+            with self._changed, contextlib.suppress(ValueError):
+                self._waiters.remove(waiter)
+        self.check()
+
     def check(self) -> None:
         """Raises Halted if the run is halted, however often."""
         if self.halted:
@@ -129,9 +174,10 @@ class Hold:
         """Under the lock, after every change: the clock of a pause, the waiters, the outer task."""
         self.taut = self.rein.taut
         held = self.taut and not self.halted
-        if held and self._paused_since_ns is None:
+        still = held or (self._asking > 0 and not self.halted)
+        if still and self._paused_since_ns is None:
             self._paused_since_ns = self._world.monotonic_ns()
-        elif not held and self._paused_since_ns is not None:
+        elif not still and self._paused_since_ns is not None:
             paused_ns = self._world.monotonic_ns() - self._paused_since_ns
             self._paused_since_ns = None
             self._resumed(paused_ns)

@@ -1,16 +1,28 @@
 """One model call, from the request to the end of its answer."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from checkrein.events import types as events
 from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
-from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
+from checkrein.sdk.boundary import (
+    Paid,
+    denial,
+    enter,
+    goes_on,
+    hold_here,
+    is_shared,
+    said,
+    unrecorded,
+)
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Held
+from checkrein.sdk.purse import Lacking
 from checkrein.sdk.run import Run
 
 MODEL_ADVICE_MARK = "[checkrein]"
@@ -21,8 +33,9 @@ class ModelCall:
     `marked`."""
 
     __slots__ = (
-        "_first_token_ns", "_open", "_run", "_started_ns", "call_id", "directives", "model",
-        "provider",
+        "_chars", "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id",
+        "directives",
+        "model", "provider",
     )  # fmt: skip
 
     def __init__(self, run: Run | None, provider: str, model: str, call_id: str) -> None:
@@ -32,6 +45,8 @@ class ModelCall:
         self.call_id = call_id
         self.directives: tuple[str, ...] = ()
         self._open = False
+        self._pending: Questions[None] | None = None
+        self._chars = 0
         self._started_ns = 0
         self._first_token_ns = 0
 
@@ -60,12 +75,35 @@ class ModelCall:
         stream: bool = False,
     ) -> "ModelCall":
         """`begin` for coroutines: held without blocking the loop."""
+        paid: Paid | None = None
+        call_id = ""
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
-            with contextlib.suppress(Held):  # paused in between: wait again
-                return cls._begin(provider, model, messages, parameters, tools, stream, False)
+            try:
+                call = cls._begin(
+                    provider, model, messages, parameters, tools, stream, False, call_id, paid
+                )
+                await call._answered()
+                return call
+            except Held:  # paused in between: wait again
+                paid = None
+            except Lacking as lacking:  # its share of a budget is not here yet
+                call_id = lacking.wish.call_id
+                paid = await Paid.later(lacking)
+
+    async def _answered(self) -> None:
+        """Waits for whom the guard would have asked, if it would. Raises Halted, Denied."""
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                await drive_async(pending)
+        except Exception as error:
+            if isinstance(error, Denied):
+                raise
+            unrecorded(error, self.call_id, self._run, self.model or "model call", self._open)
+            self._run = None
 
     @classmethod
     def _begin(
@@ -77,16 +115,31 @@ class ModelCall:
         tools: Sequence[str],
         stream: bool,
         wait: bool,
+        call_id: str = "",
+        paid: Paid | None = None,
     ) -> "ModelCall":
         call = cls(None, provider, model, "")
+        given = parameters or {}
         try:
             run = context.current()
-            call.call_id = run.next_call_id()
-            run.enter(call.call_id, "model", model, wait)
+            call.call_id = call_id or run.next_call_id()
+            _, field, raw = values.packed(messages)
+            call._chars = len(raw)
+            refusal = (
+                run.allowance.model(
+                    run.seat.pact, call.call_id, provider, model, len(raw), given, wait
+                )
+                if paid is None else paid.refusal
+            )  # fmt: skip
+            enter(run, call.call_id, "model", model, wait)
             call._run = run
-            call._judge(run, messages, parameters or {}, tools, stream)
+            pending = call._judge(run, messages, field, raw, given, tools, stream, refusal)
+            if wait:
+                drive(pending)
+            else:
+                call._pending = pending
         except Exception as error:
-            if isinstance(error, Denied | Held):
+            if isinstance(error, Denied | Held | Lacking):
                 raise
             unrecorded(error, call.call_id, call._run, model or "model call", call._open)
             call._run = None
@@ -135,14 +188,16 @@ class ModelCall:
         self,
         run: Run,
         messages: Any,
+        field: Any,
+        raw: bytes,
         parameters: Mapping[str, Any],
         tools: Sequence[str],
         stream: bool,
-    ) -> None:
-        _, field, raw = values.packed(messages)
+        refusal: Verdict | None,
+    ) -> Questions[None]:
         digest = values.hash_of(raw)
         try:
-            run.model_step(digest)
+            yield from run.model_step(digest, self.call_id)
             run.ear.listen(messages)
             for name in ("system", "instructions"):
                 if isinstance(parameters.get(name), str):
@@ -152,10 +207,15 @@ class ModelCall:
                 provider=self.provider, input_chars=len(raw),
                 tokens_max=estimates.tokens_max(parameters),
             )  # fmt: skip
-            verdict = run.seat.judge(action, run.world.monotonic_ns())
-            if verdict.kind != "allow" or verdict.beside is not None:
-                self._settle(run, action, verdict)
-        except Denied:
+            now_ns = run.world.monotonic_ns()
+            verdict = run.seat.judge(action, now_ns)
+            if refusal is not None and goes_on(verdict):
+                run.seat.model_returned(0, 0, 0.0, now_ns, "", self.call_id)
+                verdict = refusal
+            if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
+                yield from self._settle(run, action, verdict)
+        except BaseException:
+            run.allowance.not_made(self.call_id)
             run.leave(self.call_id)
             raise
         self.directives = run.take_directives()
@@ -168,13 +228,32 @@ class ModelCall:
         self._open = True
         run.tally.model_began(self.model)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
+    def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
         run.decided(action, verdict)
+        refusal = yield from escalate(run, action, verdict)
+        if refusal is None and verdict.kind == "ask":
+            again = self._with_share if is_shared(verdict.rule) else run.seat.granted
+            refusal = yield from approve(run, action, verdict, again)
+        elif refusal is None and verdict.kind == "deny":
+            refusal = verdict
+        if refusal is not None:
+            run.refused(refusal)
+            raise denial(refusal, self.model or "model call")
         if verdict.kind == "steer":
             run.advise(verdict.guidance or verdict.reason)
-        elif verdict.kind not in ("allow", "modify"):
-            run.refused(verdict)
-            raise denial(verdict, self.model or "model call")
+
+    def _with_share(self, action: Action, now_ns: int) -> Verdict:
+        """Judges again after somebody has raised a shared budget: now there may be a share."""
+        run = self._run
+        if run is None:
+            raise ValueError("a call outside of any run")
+        given = {} if action.tokens_max is None else {"max_tokens": action.tokens_max}
+        refusal = run.allowance.model(
+            run.seat.pact, self.call_id, self.provider, self.model, self._chars, given, True
+        )
+        if refusal is not None:
+            return msgspec.structs.replace(refusal, kind="deny")
+        return run.seat.granted(action, now_ns)
 
     def _finish(
         self,
@@ -205,6 +284,10 @@ class ModelCall:
             if reasoning:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
             run.seat.model_returned(usage[0], usage[1], usd, now_ns, model, self.call_id)
+            run.allowance.model_done(
+                self.call_id, self._chars, usage[0], usage[1], usd, failed=bool(error),
+                begun=self._first_token_ns > 0,
+            )  # fmt: skip
             run.leave(self.call_id)
             run.tally.model_ended(usage[0], usage[1], usd, error)
         except Exception as fault:

@@ -10,13 +10,16 @@ from typing import Any, Protocol
 
 from checkrein.events import types as events
 from checkrein.policy import types as policy
-from checkrein.policy.types import Action, Verdict
+from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet, values
+from checkrein.sdk.allowance import Allowance
+from checkrein.sdk.asking import Question, Questions, approve, escalation_of
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hearing import Ear
 from checkrein.sdk.hold import Held, Hold
 from checkrein.sdk.place import Place
+from checkrein.sdk.purse import Purses
 from checkrein.sdk.redacting import redact_of
 from checkrein.sdk.rein import Answer, Ordered
 from checkrein.sdk.step import Step, Steps, Tally
@@ -30,12 +33,16 @@ _BACKSTOP_NS = 2_000_000_000
 """How long after a runaway the server may take to halt the run before this process does."""
 
 
+_RAISED_MAX = 1_000
+
+
 class Host(Protocol):
     """What a run asks of the process that it is in, and tells it. Nothing here raises an
     Exception."""
 
     world: World
     recorder: Recording
+    purses: Purses
 
     @property
     def connected(self) -> bool:
@@ -55,6 +62,11 @@ class Host(Protocol):
 
     def settled(self, run: "Run") -> None:
         """The run is held, and its last call in flight has come back."""
+
+    def ask(self, question: Question) -> None:
+        """Has somebody asked, until it is answered or `unask`ed."""
+
+    def unask(self, question: Question) -> None: ...
 
     def halt_children(self, parent: "Run", reason: str) -> None:
         """Halts what was begun inside a halted run."""
@@ -86,6 +98,14 @@ class Run:
         self.ended_reason = ""
         self.escalated = False
         self.tally = Tally(self.goal)
+        self.allowance = Allowance(
+            client.purses,
+            self._stands(),
+            lambda provider, model, inputs, outputs: client.price(
+                provider, model, (inputs, outputs, 0, 0)
+            ),
+            client.world,
+        )
         self.in_flight: dict[str, tuple[str, str, int]] = {}
         self.started_at = client.world.now_ns()
         self.started_ns = self.last_ns = client.world.monotonic_ns()
@@ -93,6 +113,7 @@ class Run:
         """True in a forked child: the run is the parent process's, which ends and reports it."""
         self._explicit = False
         self._begun = False
+        self._raised: set[tuple[str, str, str]] = set()
         self._runaway_ns: int | None = None
         self._runaway_reason = ""
         self._lock = threading.Lock()
@@ -110,10 +131,9 @@ class Run:
     def escalate_to_human(self, why: str, to: str = "") -> None:
         """Records that the agent asks for a human; the run's outcome becomes `escalated`."""
         self.escalated = True
-        self.record(
-            events.EscalationRaised, escalation_id=self.world.uuid7(),
-            why=values.clean_text(why), to=to,
-        )  # fmt: skip
+        question = escalation_of(self, values.clean_text(why), to)
+        self.record(events.EscalationRaised, escalation_id=question.claim, why=question.why, to=to)
+        self.client.ask(question)
 
     def forked(self) -> None:
         """In a forked child: no lock may be one that another thread of the parent held."""
@@ -205,21 +225,13 @@ class Run:
     def next_call_id(self) -> str:
         return self.client.next_call_id()
 
-    def begin_step(self) -> Step:
-        """Ends the open step and begins the next. Raises Denied when a budget refuses it."""
+    def begin_step(self, call_id: str = "") -> Questions[Step]:
+        """Ends the open step and begins the next, in the model call `call_id` if it has none of its
+        own. Raises Denied when a budget refuses it, and nobody who is asked raises it."""
         self.end_step()
         verdict = self.seat.step(self.world.monotonic_ns())
         if verdict.kind not in ("allow", "modify"):
-            action = Action(kind="model", name="step", arguments={"step": self.step + 1})
-            self.decided(action, verdict)
-            if verdict.kind == "steer":
-                self.advise(verdict.guidance or verdict.reason)
-            else:
-                self.refused(verdict)
-                raise Denied(
-                    verdict.reason, action=f"step {self.step + 1}",
-                    rule=verdict.rule or verdict.guard, advice=verdict.advice,
-                )  # fmt: skip
+            yield from self._settle_step(verdict, call_id)
         self._redirect()
         self.step += 1
         step = Step(self.step, self.world.monotonic_ns())
@@ -229,6 +241,24 @@ class Run:
             input_tokens=self.tally.input_tokens_last,
         )  # fmt: skip
         return step
+
+    def _settle_step(self, verdict: Verdict, call_id: str) -> Questions[None]:
+        name = f"step {self.step + 1}"
+        arguments = {"step": self.step + 1}
+        action = Action(kind="model", name="step", arguments=arguments, call_id=call_id)
+        self.decided(action, verdict)
+        if verdict.kind == "steer":
+            self.advise(verdict.guidance or verdict.reason)
+            return
+        refusal: Verdict | None = verdict
+        if verdict.kind == "ask":
+            refusal = yield from approve(self, action, verdict, lambda _, now: self.seat.step(now))
+        if refusal is not None:
+            self.refused(refusal)
+            raise Denied(
+                refusal.reason, action=name, rule=refusal.rule or refusal.guard,
+                advice=refusal.advice,
+            )  # fmt: skip
 
     def end_step(self) -> None:
         """Ends the open step, if there is one, with its iteration record."""
@@ -249,11 +279,11 @@ class Run:
             usd=step.usd, duration_ns=duration_ns,
         )  # fmt: skip
 
-    def model_step(self, context_hash: str) -> None:
+    def model_step(self, context_hash: str, call_id: str) -> Questions[None]:
         """A model call is about to be made: a step of its own, unless the author counts steps."""
         self.tally.saw(context_hash)
         if not self._explicit:
-            self.begin_step()
+            yield from self.begin_step(call_id)
 
     # -- what calls tell ----------------------------------------------------------------------
 
@@ -283,6 +313,31 @@ class Run:
             pact_version=verdict.pact_version or self.seat.pact.version,
             inputs=values.plain(verdict.inputs), shadow=verdict.shadow,
         )  # fmt: skip
+
+    def adopt(self, pact: Pact, shadow: Pact | None, revision: int) -> bool:
+        """Other pacts, from the next decision on; False, and the old ones stay, when that fails."""
+        adopted = self.seat.adopt(pact, shadow, revision)
+        if adopted:
+            self.redact()
+            self._tell_place()
+        return adopted
+
+    def say_pact(self, rule: str, why: str, pact: Pact) -> None:
+        """Records what became of a pact that was put in force while this run goes on."""
+        action = {"kind": "pact", "name": pact.pact, "arguments": None}
+        self.record(
+            events.ScopeDecision, call_id="", action=action, verdict="allow", guard="pact",
+            rule=rule, reason=values.clean_text(why, 4_000), pact=pact.pact,
+            pact_version=pact.version,
+        )  # fmt: skip
+
+    def raises(self, duty: tuple[str, str, str]) -> bool:
+        """True once for each duty and action: it is raised once, however often it is tried."""
+        with self._lock:
+            if duty in self._raised or len(self._raised) >= _RAISED_MAX:
+                return False
+            self._raised.add(duty)
+            return True
 
     def refused(self, verdict: Verdict) -> None:
         """After a refusal. A runaway one halts the run: by the server's rule, which sees the
@@ -364,12 +419,15 @@ class Run:
             self.place = dataclasses.replace(self.place, redact=redact)
 
     def _tell_place(self) -> None:
+        self.seat.placed(self._stands())
+
+    def _stands(self) -> policy.Place:
         info = self.info
         environment = str(getattr(self.place, "environment", ""))
-        self.seat.placed(policy.Place(
+        return policy.Place(
             agent=info.agent, room=info.room, environment=environment, run_id=self.run_id,
             task_id=self.task_id, task_type=info.task_type, goal=self.goal,
-        ))  # fmt: skip
+        )  # fmt: skip
 
     @property
     def status(self) -> str:
@@ -384,6 +442,8 @@ class Run:
             return "halted"
         if rein.lost_contact:
             return "paused"
+        if self.hold.waits_for_human:
+            return "waiting_human"
         calls = list(self.in_flight.values())
         return f"waiting_{calls[-1][0]}" if calls else "running"
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
+from checkrein.sdk.asking import Questions, drive, drive_async
 from checkrein.sdk.hold import Hold
 
 ACTIONS_MAX = 100
@@ -122,7 +123,7 @@ class Stepping(Protocol):
     hold: Hold
     ended: bool
 
-    def begin_step(self) -> Step: ...
+    def begin_step(self) -> Questions[Step]: ...
     def end_step(self) -> None: ...
 
 
@@ -140,7 +141,7 @@ class Steps:
                 if run.hold.taut:
                     run.end_step()
                     run.hold.wait()
-                yield run.begin_step()
+                yield drive(run.begin_step())
         finally:
             run.end_step()
 
@@ -152,6 +153,6 @@ class Steps:
                 if run.hold.taut:
                     run.end_step()
                     await run.hold.wait_async()
-                yield run.begin_step()
+                yield await drive_async(run.begin_step())
         finally:
             run.end_step()

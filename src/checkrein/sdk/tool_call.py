@@ -1,10 +1,11 @@
 """One tool call, from the choice to its result's return into the agent's context."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
+
+from msgspec.structs import replace
 
 from checkrein.events.types import (
     ToolArguments,
@@ -16,13 +17,39 @@ from checkrein.events.types import (
 )
 from checkrein.policy.types import Action, ToolKind, Verdict
 from checkrein.sdk import context, quiet, values
-from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.asking import (
+    Asking,
+    Questions,
+    ask,
+    drive,
+    drive_async,
+    escalate,
+    raise_budgets,
+)
+from checkrein.sdk.boundary import (
+    Paid,
+    denial,
+    enter,
+    goes_on,
+    hold_here,
+    is_shared,
+    said,
+    unrecorded,
+)
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
+from checkrein.sdk.purse import Lacking
 from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
+
+ESCALATIONS = "escalate["
+"""How the rules begin that ask for no approval, but for somebody to take note."""
+CHANGED = Verdict(
+    kind="deny", guard="approvals", rule="approvals.digest", advice="ESCALATE",
+    reason="the arguments were changed after they were shown for approval",
+)  # fmt: skip
 
 _OPEN: ContextVar["ToolCall | None"] = ContextVar("checkrein_open_tool", default=None)
 
@@ -37,7 +64,7 @@ class ToolCall:
     (`changed` is then True). `guidance` is text of a guard for the agent, to go with the result."""
 
     __slots__ = (
-        "_action", "_joined", "_open", "_outer", "_run", "_started_ns",
+        "_action", "_joined", "_open", "_outer", "_pending", "_run", "_started_ns", "_words",
         "arguments", "call_id", "changed", "guidance", "name",
     )  # fmt: skip
 
@@ -52,6 +79,8 @@ class ToolCall:
         self._joined = False
         self._outer: ToolCall | None = None
         self._action: Action | None = None
+        self._pending: Questions[None] | None = None
+        self._words = ""
         self._started_ns = 0
 
     @classmethod
@@ -89,14 +118,35 @@ class ToolCall:
         own: bool = False,
     ) -> "ToolCall":
         """`begin` for coroutines: held without blocking the loop."""
+        paid: Paid | None = None
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
-            with contextlib.suppress(Held):  # paused in between: wait again
-                return cls._begin(
-                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False
+            try:
+                call = cls._begin(
+                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
                 )
+                if call._pending is not None:
+                    await call._answered()
+                return call
+            except Held:  # paused in between: wait again
+                paid = None
+            except Lacking as lacking:  # its share of a budget is not here yet
+                call_id = lacking.wish.call_id
+                paid = await Paid.later(lacking)
+
+    async def _answered(self) -> None:
+        """Waits for whom the guard would have asked. Raises Halted, Denied."""
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                await drive_async(pending)
+        except Exception as error:
+            if isinstance(error, Denied):
+                raise
+            unrecorded(error, self.call_id, self._run, self.name, self._open)
+            self._run = None
 
     @classmethod
     def _begin(
@@ -110,6 +160,7 @@ class ToolCall:
         parse_error: str,
         own: bool,
         wait: bool,
+        paid: Paid | None = None,
     ) -> "ToolCall":
         call = cls(None, name, arguments, call_id)
         try:
@@ -122,11 +173,15 @@ class ToolCall:
             call._outer = outer
             call._joined = own
             call.call_id = call_id or run.next_call_id()
-            run.enter(call.call_id, "tool", name, wait)
+            refusal = (
+                run.allowance.tool(run.seat.pact, call.call_id, wait)
+                if paid is None else paid.refusal
+            )  # fmt: skip
+            enter(run, call.call_id, "tool", name, wait)
             call._run = run
-            call._judge(run, kind, known_tools, why, parse_error)
+            call._judge(run, kind, known_tools, why, parse_error, refusal, wait)
         except Exception as error:
-            if isinstance(error, Denied | Held):
+            if isinstance(error, Denied | Held | Lacking):
                 raise
             unrecorded(error, call.call_id, call._run, name, call._open)
             call._run = None
@@ -154,6 +209,8 @@ class ToolCall:
         known_tools: Sequence[str],
         why: str,
         parse_error: str,
+        refusal: Verdict | None,
+        wait: bool,
     ) -> None:
         # The way of every call: fields that are empty are not given, and no layer stands between
         # this and the recorder, which never raises.
@@ -178,38 +235,114 @@ class ToolCall:
             known_tools=tuple(known_tools) if known_tools else (),
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
-        verdict = run.seat.judge(action, now_ns)
-        if verdict.kind != "allow" or verdict.beside is not None:
-            self._settle(run, action, verdict)
+        if refusal is None:
+            verdict = run.seat.judge(action, now_ns)
+        elif goes_on(verdict := run.seat.would(action, now_ns)):
+            verdict = refusal  # what is forbidden is refused as such
+        if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
+            self._words = why
+            pending = self._settle(run, action, verdict)
+            if wait:
+                drive(pending)
+            else:
+                self._pending = pending
+            return
         record(ToolInvoked, place, step, call_id=call_id, tool=name, kind=kind or "")
         self._open = True
         _OPEN.set(self)
         run.tally.acted(name)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> None:
-        """A verdict other than allow: recorded, then carried out. Raises Denied."""
+    def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
+        """A verdict other than a plain allow: recorded, then carried out; what must be waited for
+        is given out. Then the call begins. Raises Denied."""
+        try:
+            yield from self._heed(run, action, verdict)
+        except Denied:
+            raise
+        except BaseException as error:  # halted or cancelled while it waited
+            run.record(
+                ToolReturned, call_id=self.call_id, tool=self.name, status="cancelled",
+                error=said(error),
+            )  # fmt: skip
+            run.allowance.not_made(self.call_id)
+            run.leave(self.call_id)
+            raise
+        run.record(
+            ToolInvoked, call_id=self.call_id, tool=self.name, kind=action.declared_kind or ""
+        )
+        self._started_ns = run.world.monotonic_ns()
+        self._open = True
+        _OPEN.set(self)
+        run.tally.acted(self.name)
+
+    def _heed(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
         run.decided(action, verdict)
-        match verdict.kind:
-            case "steer":
-                self.guidance = verdict.guidance or verdict.reason
-                run.advise(self.guidance)
-            case "modify":
-                self.arguments = verdict.arguments
-                self.changed = True
-                if verdict.guidance:
-                    self.guidance = verdict.guidance
-                    run.advise(self.guidance)
-            case "allow":
-                return
-            case _:
-                error = denial(verdict, self.name)
-                run.record(
-                    ToolReturned, call_id=self.call_id, tool=self.name, status="denied",
-                    error=str(error),
-                )  # fmt: skip
-                run.leave(self.call_id)
-                run.refused(verdict)
-                raise error
+        refusal = yield from escalate(run, action, verdict)
+        if refusal is not None:
+            self._refuse(run, action, refusal)
+        if verdict.kind == "deny":
+            self._refuse(run, None, verdict)
+        elif verdict.kind != "ask":
+            self._take(run, verdict)
+        elif verdict.rule.startswith(ESCALATIONS):  # somebody has taken note by now
+            self._go_on(run, action, self.arguments)
+        else:
+            answer = yield from ask(run, action, verdict, self._words)
+            if isinstance(answer, Verdict):
+                self._refuse(run, action, answer)
+            else:
+                self._approved(run, action, answer)
+
+    def _approved(self, run: Run, action: Action, question: Asking) -> None:
+        """Goes on with exactly what was approved. Raises Denied."""
+        answer = question.answer
+        if answer is None:
+            raise ValueError("an approval without an answer")
+        if question.digest_with(self.arguments) != question.digest:
+            self._refuse(run, action, CHANGED)
+        raise_budgets(run, answer.raised)
+        if is_shared(question.rule):  # it was refused its share: now there may be one
+            lacking = run.allowance.tool(run.seat.pact, self.call_id, True)
+            if lacking is not None:
+                self._refuse(run, action, lacking)
+        if answer.edited:
+            self.arguments, self.changed = answer.arguments, True
+            run.decided(action, _edited(answer.arguments, answer.by, question))
+        self._go_on(run, action, self.arguments)
+
+    def _go_on(self, run: Run, action: Action, arguments: Any) -> None:
+        """Somebody has said yes to these arguments: what is forbidden stays forbidden."""
+        self._action = action = replace(action, arguments=values.plain(arguments))
+        verdict = run.seat.granted(action, run.world.monotonic_ns())
+        if verdict.kind == "deny":
+            self._refuse(run, action, verdict)
+        if verdict.kind != "allow":
+            run.decided(action, verdict)
+        self._take(run, verdict)
+
+    def _take(self, run: Run, verdict: Verdict) -> None:
+        if verdict.kind == "modify":
+            self.arguments = verdict.arguments
+            self.changed = True
+        guidance = verdict.guidance
+        if verdict.kind == "steer":
+            guidance = guidance or verdict.reason
+        if guidance and verdict.kind in ("steer", "modify"):
+            self.guidance = guidance
+            run.advise(guidance)
+
+    def _refuse(self, run: Run, undecided: Action | None, verdict: Verdict) -> NoReturn:
+        """Tells of the refusal, and records it as the decision on an action that has none yet."""
+        if undecided is not None:
+            run.decided(undecided, verdict)
+        error = denial(verdict, self.name)
+        run.record(
+            ToolReturned, call_id=self.call_id, tool=self.name, status="denied", error=str(error)
+        )
+        run.allowance.not_made(self.call_id)
+        run.leave(self.call_id)
+        run.refused(verdict)
+        raise error
 
     def _finish(self, status: Status, result: Any, error: str) -> None:
         run = self._run
@@ -238,6 +371,7 @@ class ToolCall:
                 )  # fmt: skip
                 run.seat.returned(self._action, plain, error, now_ns)
                 record(ToolParsed, place, step, call_id=call_id, tool=name, error=error)
+            run.allowance.tool_done(call_id)
             run.leave(call_id)
             run.tally.tool_ended(status, error)
             chars = len(result) if type(result) is str else len(raw)
@@ -248,3 +382,13 @@ class ToolCall:
         except Exception as fault:
             run.leave(self.call_id)
             quiet.fault("tool call", fault)
+
+
+def _edited(arguments: Any, by: str, question: Asking) -> Verdict:
+    """What is recorded of arguments that whoever approved has changed."""
+    pact, version = question.pact
+    return Verdict(
+        kind="modify", guard="approvals", rule=question.rule, arguments=arguments,
+        reason=f"approved with other arguments by {by or 'somebody'}", pact=pact,
+        pact_version=version,
+    )  # fmt: skip

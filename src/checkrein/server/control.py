@@ -8,10 +8,12 @@ bounded; what goes over is counted and said in the log.
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from checkrein.bus import orders, subjects
+from checkrein.bus.approvals import Approval, Escalation
 from checkrein.bus.messages import (
     Beat,
     CommandRequest,
@@ -38,7 +40,9 @@ from checkrein.control.types import (
     Changed,
     Hearing,
     Input,
+    Keep,
     Misread,
+    Notify,
     Registering,
     Reply,
     Reporting,
@@ -48,8 +52,11 @@ from checkrein.control.types import (
     Tick,
 )
 from checkrein.server.context import RoleContext
-from checkrein.server.control_writing import Auditor, Notifier, Saver, Teller
+from checkrein.server.control_gates import Gatekeeper, session_of
+from checkrein.server.control_writing import Auditor, Keeper, Notifier, Saver, Teller
+from checkrein.server.ledger import LedgerDesk
 from checkrein.server.sessions import Sessions
+from checkrein.server.webhook import Webhook
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +71,12 @@ async def run(context: RoleContext) -> None:
     written there: without it, old orders could win over new ones."""
     signer = load_signer(context.data / "keys", context.world)
     edge = await Edge.open(context, signer)
+    ledger = await LedgerDesk.open(
+        context.control_bus, edge.sessions, context.world, edge.auditor.add
+    )
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in edge.works()]
-        subscriptions = await edge.listen()
+        tasks = [group.create_task(work) for work in (*edge.works(), *ledger.works())]
+        subscriptions = [*await edge.listen(), *await ledger.listen()]
         context.ready()
         await context.stop.wait()
         for subscription in subscriptions:
@@ -87,7 +97,7 @@ class Edge:
         sessions: Sessions,
     ) -> None:
         self._context = context
-        self._sessions = sessions
+        self.sessions = sessions
         self._bus = context.control_bus
         self._world = context.world
         self.control = control
@@ -101,8 +111,15 @@ class Edge:
                 buckets[subjects.BUCKET_COMMANDS], control, "command", self._world, 0.1, 1
             ),
         }
+        gates = {
+            "approval": buckets[subjects.BUCKET_APPROVALS],
+            "escalation": buckets[subjects.BUCKET_ESCALATIONS],
+        }
+        self._keeper = Keeper(gates, control, self._world, self._send)
+        self._gates = Gatekeeper(self._bus, control, sessions, self.feed)
+        self._webhook = Webhook.of(os.environ, self._world)
         self._teller = Teller(context.bus, self._world)
-        self._auditor = Auditor(self._bus, self._world)
+        self.auditor = Auditor(self._bus, self._world)
         self._notifier = Notifier(self._bus, self._world)
 
     @classmethod
@@ -116,6 +133,8 @@ class Edge:
                 subjects.BUCKET_DESIRED,
                 subjects.BUCKET_RUNS,
                 subjects.BUCKET_COMMANDS,
+                subjects.BUCKET_APPROVALS,
+                subjects.BUCKET_ESCALATIONS,
             )
         }
         records = buckets[subjects.BUCKET_CONTROL]
@@ -132,6 +151,8 @@ class Edge:
             await _read(buckets[subjects.BUCKET_RUNS], RunRecord),
             await _read(buckets[subjects.BUCKET_COMMANDS], CommandState),
             await _levels(buckets[subjects.BUCKET_DESIRED], signer.public),
+            await _read(buckets[subjects.BUCKET_APPROVALS], Approval),
+            await _read(buckets[subjects.BUCKET_ESCALATIONS], Escalation),
         )
         await edge.carry_out(actions)
         bus.on_connection(edge.on_connection)
@@ -146,23 +167,27 @@ class Edge:
             subjects.beat("*"): self._on_beat,
             subjects.CONTROL_RUNS: self._on_runs,
             subjects.CONTROL_COMMANDS: self._on_commands,
+            **self._gates.handlers(),
         }
         return [await bus.subscribe(subject, handler) for subject, handler in handlers.items()]
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """Everything that goes on beside the handlers."""
-        works = [self._tick(), self._reserve(), self._teller.work(), self._auditor.work()]
-        works += [self._notifier.work(), self._sessions.follow()]
+        works = [self._tick(), self._reserve(), self._teller.work(), self.auditor.work()]
+        works += [self._notifier.work(), self.sessions.follow(), self._keeper.work()]
+        if self._webhook is not None:
+            works.append(self._webhook.work())
         for saver in self._savers.values():
             works += saver.works()
         return works
 
     async def drain(self) -> None:
         """Waits, for a bounded time, until what is known is written."""
-        writers: list[Saver | Teller | Auditor] = [
+        writers: list[Saver | Keeper | Teller | Auditor] = [
             *self._savers.values(),
+            self._keeper,
             self._teller,
-            self._auditor,
+            self.auditor,
         ]
         deadline = self._world.monotonic_ns() + round(DRAIN_S * 1e9)
         await self.feed(Tick())
@@ -179,15 +204,18 @@ class Edge:
 
     async def carry_out(self, actions: list[Action]) -> None:
         for action in actions:
-            if isinstance(action, Send):
-                await self._publish(self._bus.publish(action.subject, action.data))
-            elif isinstance(action, Reply):
-                if isinstance(action.token, Message):
-                    await self._publish(self._bus.respond(action.token, action.data))
+            if isinstance(action, Send | Reply):
+                await self._send(action)
             else:
                 self._note(action)
         if self.control.due_ns < self._next_due_ns:
             self._nudge.set()
+
+    async def _send(self, action: Send | Reply) -> None:
+        if isinstance(action, Send):
+            await self._publish(self._bus.publish(action.subject, action.data))
+        elif isinstance(action.token, Message):
+            await self._publish(self._bus.respond(action.token, action.data))
 
     def on_connection(self, up: bool) -> None:
         for action in self.control.step(Hearing(up)):
@@ -197,10 +225,15 @@ class Edge:
         match action:
             case Save():
                 self._savers[action.kind].add(action.key)
+            case Keep():
+                self._keeper.add(action)
+            case Notify():
+                if self._webhook is not None:
+                    self._webhook.add(action)
             case Tell():
                 self._teller.add(action.event)
             case Audit():
-                self._auditor.add(action)
+                self.auditor.add(action)
             case Changed():
                 self._notifier.add(action)
             case Send() | Reply():
@@ -267,7 +300,7 @@ class Edge:
         await self.feed(Asking(request, message))
 
     async def _on_receipts(self, message: Message) -> None:
-        session = _session(message)
+        session = session_of(message)
         try:
             progress = progress_of(message.data)
         except MessageError as error:
@@ -276,7 +309,7 @@ class Edge:
         await self.feed(Reporting(session, progress))
 
     async def _on_registration(self, message: Message) -> None:
-        session = _session(message)
+        session = session_of(message)
         try:
             registration = decode(message.data, Registration)
         except MessageError as error:
@@ -284,13 +317,13 @@ class Edge:
             answer = encode(Registered(error=str(error)))
             await self._publish(self._bus.respond(message, answer))
             return
-        known = self._sessions.known.get(session)
+        known = self.sessions.known.get(session)
         if known is None or any(objection_to_run(known, run) for run in registration.runs):
-            await self._sessions.look(session)  # it may be newer than what has come by
+            await self.sessions.look(session)  # it may be newer than what has come by
         await self.feed(Registering(session, registration, message))
 
     async def _on_beat(self, message: Message) -> None:
-        session = _session(message)
+        session = session_of(message)
         try:
             beat = decode(message.data, Beat)
         except MessageError as error:
@@ -317,11 +350,6 @@ class Edge:
                 ids=query.ids[: len(query.ids) // 2], after=query.after, limit=query.limit // 2
             )
         await self._publish(self._bus.respond(message, data))
-
-
-def _session(message: Message) -> str:
-    """Who sent it: the bus lets a session publish under its own name only."""
-    return message.subject.partition(".")[2]
 
 
 async def next_generation(bucket: Bucket) -> int:

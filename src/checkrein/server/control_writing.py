@@ -17,7 +17,7 @@ from checkrein.bus import subjects
 from checkrein.bus.messages import LiveChanged, encode
 from checkrein.bus.types import Bucket, Bus, BusError, Refused
 from checkrein.control.core import Control
-from checkrein.control.types import Audit, Changed
+from checkrein.control.types import Audit, Changed, Keep, Reply, Send
 from checkrein.events import codec
 from checkrein.events.envelope import (
     CHAIN_START,
@@ -33,6 +33,7 @@ from checkrein.world import World
 _log = logging.getLogger(__name__)
 
 WAITING_MAX = 50_000
+AFTER_MAX = 1_000
 ENVELOPE_EVENTS_MAX = 500
 ENVELOPE_BYTES_MAX = 900_000
 NOTICE_EVERY_S = 0.05
@@ -100,6 +101,52 @@ class Saver:
             await self._bucket.delete(key)
         else:
             await self._bucket.put(key, value)
+
+
+class Keeper:
+    """Writes values that somebody waits for: what is `after` goes out when the value is durable.
+    One at a time and in order, so that what was kept before is durable by then, too."""
+
+    def __init__(
+        self, buckets: dict[str, Bucket], control: Control, world: World,
+        send: Callable[[Send | Reply], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._buckets, self._control, self._world, self._send = buckets, control, world, send
+        self._keys: OrderedDict[tuple[str, str], list[Send | Reply]] = OrderedDict()
+        self._news = asyncio.Event()
+        self._writing = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._keys) + self._writing
+
+    def add(self, keep: Keep) -> None:
+        """Bounded by the keys there are; of what is to go out, the latest AFTER_MAX."""
+        key = (keep.kind, keep.key)
+        after = self._keys.setdefault(key, [])
+        self._keys.move_to_end(key)
+        after += keep.after
+        del after[:-AFTER_MAX]
+        self._news.set()
+
+    async def work(self) -> None:
+        while True:
+            while self._keys:
+                (kind, key), after = self._keys.popitem(last=False)
+                self._writing = 1
+                value = self._control.saved(kind, key)
+                await _until_done(kind, self._world, partial(self._write, kind, key, value))
+                for message in after:
+                    await self._send(message)
+                self._writing = 0
+            self._news.clear()
+            await self._news.wait()
+
+    async def _write(self, kind: str, key: str, value: bytes | None) -> None:
+        if value is None:
+            await self._buckets[kind].delete(key)
+        else:
+            await self._buckets[kind].put(key, value)
 
 
 class Auditor:
@@ -206,7 +253,8 @@ class Notifier:
 
     def __init__(self, bus: Bus, world: World) -> None:
         self._bus, self._world = bus, world
-        self._changed: dict[str, dict[str, None]] = {"run": {}, "command": {}}
+        kinds = ("run", "command", "approval", "escalation")
+        self._changed: dict[str, dict[str, None]] = {kind: {} for kind in kinds}
         self._news = asyncio.Event()
 
     def add(self, changed: Changed) -> None:
@@ -218,11 +266,15 @@ class Notifier:
             await self._news.wait()
             await self._world.sleep(NOTICE_EVERY_S)
             self._news.clear()
-            runs, commands = (list(self._changed[kind]) for kind in ("run", "command"))
+            runs, commands, approvals, escalations = map(list, self._changed.values())
             for kind in self._changed.values():
                 kind.clear()
             try:
-                notice = encode(LiveChanged(runs=runs, commands=commands))
+                notice = encode(
+                    LiveChanged(
+                        runs=runs, commands=commands, approvals=approvals, escalations=escalations
+                    )
+                )
                 await self._bus.publish(subjects.LIVE_CHANGED, notice)
             except BusError as error:
                 _log.info("control could not give notice: %s", error)

@@ -2,11 +2,26 @@
 
 import msgspec
 
-from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Need, State, Welcome
+from checkrein.bus.approvals import Ask, Raise
+from checkrein.sdk.local import (
+    Began,
+    Did,
+    Ended,
+    FromAgent,
+    Hello,
+    Holds,
+    Lease,
+    Need,
+    Pacts,
+    State,
+    Told,
+    Welcome,
+)
 from checkrein.supervise import happenings as h
 from checkrein.supervise.journal import host_name
 from checkrein.supervise.local import Peer
 from checkrein.supervise.outcome import UNKNOWN_EXIT
+from checkrein.supervise.seeking import nobody
 from checkrein.supervise.supervisor import LEVEL, Supervisor
 
 
@@ -25,6 +40,8 @@ class Household:
     def came(self, unit_name: str, peer: Peer, hello: Hello) -> Welcome:
         unit = self._supervisor.units[unit_name]
         unit.peers.append(peer)
+        for pact_set in self._supervisor.pact_sets.values():
+            peer.send(Pacts(sets=[pact_set]))
         return Welcome(
             pacts=self._supervisor.pacts,
             room=self._supervisor.room,
@@ -34,6 +51,7 @@ class Household:
 
     def left(self, unit_name: str, peer: Peer) -> None:
         unit = self._supervisor.units[unit_name]
+        self._supervisor.held_changed.set()
         acts, ended = unit.left(peer, self._supervisor.world.monotonic_ns())
         self._supervisor.apply(unit, acts)
         for run in ended:
@@ -64,8 +82,23 @@ class Household:
                 run = unit.runs.get(run_id)
                 if run is not None and run.owner is peer:
                     self._supervisor.feed(unit, h.SdkDid(command_id, run_id, stage, detail))
+            case Ask(run_id=run_id) | Raise(run_id=run_id):
+                run = unit.runs.get(run_id)
+                if run is not None and run.owner is peer:
+                    self._ask(peer, message)
             case Need(agents=agents):
                 self._supervisor.need(agents)
+            case Lease():
+                self._supervisor.leasing.ask(peer, message)
+            case Holds(holdings=holdings):
+                peer.holdings = holdings
+                self._supervisor.held_changed.set()
             case Hello():
                 pass
         self._supervisor.changed.set()
+
+    def _ask(self, peer: Peer, word: Ask | Raise) -> None:
+        if not self._supervisor.session:
+            peer.send(Told(answer=nobody(word)))
+        else:
+            self._supervisor.seeking.add(word, lambda answer: peer.send(Told(answer=answer)))

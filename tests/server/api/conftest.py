@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from checkrein.bus import subjects
+from checkrein.bus.approvals import Decided
 from checkrein.bus.memory import MemoryBus, MemoryServer
 from checkrein.bus.messages import (
     Answer,
@@ -28,7 +29,7 @@ from checkrein.bus.messages import (
     decode,
     encode,
 )
-from checkrein.bus.types import Message
+from checkrein.bus.types import Message, Subscription
 from checkrein.events.envelope import CHAIN_START, Envelope, advance, as_raw, pack, partition_of
 from checkrein.server.api import run
 from checkrein.server.context import RoleContext
@@ -121,11 +122,29 @@ class FakeControl:
     states: dict[str, CommandState] = field(default_factory=dict)
     asked_for: set[str] = field(default_factory=set)
     confirmed: str = "supervisor"
+    gates: list[Subscription] = field(default_factory=list)
 
     async def start(self) -> None:
         await self.bus.subscribe(subjects.CONTROL_RUNS, self._runs)
         await self.bus.subscribe(subjects.CONTROL_COMMAND, self._command)
         await self.bus.subscribe(subjects.CONTROL_COMMANDS, self._commands)
+        for subject, answer in (
+            (subjects.CONTROL_APPROVALS, self._no_gates), (subjects.CONTROL_DECIDE, self._nothing),
+            (subjects.CONTROL_ESCALATIONS, self._no_gates),
+            (subjects.CONTROL_ACKNOWLEDGE, self._nothing),
+        ):  # fmt: skip
+            self.gates.append(await self.bus.subscribe(subject, answer))
+
+    async def without_gates(self) -> None:
+        """Leaves approvals and escalations to a real control, or to nobody."""
+        for subscription in self.gates:
+            await subscription.close()
+
+    async def _no_gates(self, message: Message) -> None:
+        await self.bus.respond(message, encode([]))
+
+    async def _nothing(self, message: Message) -> None:
+        await self.bus.respond(message, encode(Decided(error="nothing waits for an answer")))
 
     async def _runs(self, message: Message) -> None:
         query = decode(message.data, LiveQuery)

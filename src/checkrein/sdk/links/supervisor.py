@@ -4,21 +4,26 @@ The supervisor holds the credentials, ships what we record, has verified every o
 this process without our help. When it goes away the agent goes on, by its pact's `lost_contact`.
 """
 
+import itertools
 import os
 import selectors
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from checkrein.bus.pacts import Holding
 from checkrein.sdk import quiet
+from checkrein.sdk.asking import Question
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.obedience import Obedience
+from checkrein.sdk.links.questions import Questions
 from checkrein.sdk.links.records import record_of
-from checkrein.sdk.links.types import Process
+from checkrein.sdk.links.types import Process, nobody
 from checkrein.sdk.local import (
     FRAME_BYTES_MAX,
     Began,
@@ -26,9 +31,15 @@ from checkrein.sdk.local import (
     Ended,
     FromSupervisor,
     Hello,
+    Holds,
     Instruct,
+    Lease,
+    Leased,
     Need,
+    Pacts,
+    Recalled,
     State,
+    Told,
     Welcome,
 )
 from checkrein.sdk.rein import Ordered
@@ -38,6 +49,8 @@ LOOK_S = 0.1
 """How often the states of the runs are looked at: they are told at most so often."""
 RETRY_S = 0.5
 OUTBOX_MAX = 10_000
+LEASES_MAX = 100
+"""Askings of the ledger under way; a process has one, or a few when answers are late."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(FromSupervisor)
@@ -53,10 +66,17 @@ class SupervisorLink:
         self._contact = Contact(process.runs, process.world)
         self._outbox: deque[Any] = deque(maxlen=OUTBOX_MAX)
         self._told: dict[str, State] = {}
+        self._told_holdings: list[Holding] = []
+        self._questions = Questions(process.world)
+        self._asked: dict[str, Question] = {}
         self._pacts: dict[str, str] = {}
         self._agents: set[str] = set()
+        self._leases: dict[int, Callable[[bytes], None]] = {}
+        self._numbers = itertools.count(1)
         self._settled = threading.Event()
         self._drained = threading.Event()
+        self._met = False
+        """Whether the supervisor has ever answered."""
         self._closing = False
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -98,6 +118,26 @@ class SupervisorLink:
 
     def settled(self, run: Run) -> None:
         self._obedience.look(run)
+
+    def ask(self, question: Question) -> None:
+        if not self._met:
+            question.told(nobody(question, "the supervisor does not answer"))
+        elif self._questions.add(question):
+            self._wake()
+        else:
+            question.told(nobody(question, "too many questions wait in this process already"))
+
+    def unask(self, question: Question) -> None:
+        self._questions.drop(question)
+        self._wake()
+
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        if not self.connected or len(self._leases) >= LEASES_MAX:
+            return False
+        number = next(self._numbers)
+        self._leases[number] = answered
+        self._send(Lease(number=number, request=request))
+        return True
 
     def close(self, seconds: float) -> None:
         self._closing = True
@@ -154,6 +194,13 @@ class SupervisorLink:
             self._socket = None
         self._settled.set()
         self._contact.lost()
+        for number in list(self._leases):
+            self._leased(number, b"")
+
+    def _leased(self, number: int, answer: bytes) -> None:
+        answered = self._leases.pop(number, None)
+        if answered is not None:
+            answered(answer)
 
     def _pause(self, seconds: float) -> None:
         with selectors.DefaultSelector() as selector:
@@ -191,6 +238,8 @@ class SupervisorLink:
                     for message in reader.feed(data):
                         self._hear(message)
                 self._look_at_runs()
+                self._look_at_pacts()
+                self._look_at_questions()
                 self._flush(link)
                 if self._closing and not self._outbox:
                     return
@@ -204,6 +253,7 @@ class SupervisorLink:
             runs = list(self._process.runs.values())
             first += [self._began(run) for run in runs if not run.inherited]
         self._told.clear()
+        self._told_holdings = []
         link.sendall(b"".join(frame(message) for message in first + waiting))
 
     def _flush(self, link: socket.socket) -> None:
@@ -218,18 +268,41 @@ class SupervisorLink:
                 for standing in message.standing:
                     self._instruct(standing)
                 self._contact.back()
+                self._met = True
+                self._questions.nudge()
                 self._settled.set()
             case Instruct():
                 self._instruct(message)
+            case Pacts():
+                for pact_set in message.sets:
+                    self._process.adopt(pact_set)
+            case Told(answer=answer):
+                question = self._asked.get(answer.claim)
+                if question is not None:
+                    question.told(answer)
+                    self._questions.heard(question, answer.status == "unknown")
+            case Leased(number=number, answer=answer):
+                self._leased(number, answer)
+            case Recalled(lines=lines):
+                self._process.recalled(lines)
             case _:
                 quiet.warn_once("heard", "checkrein: the supervisor said %r", type(message))
 
     def _instruct(self, instruct: Instruct) -> None:
+        if instruct.verb in ("approve", "deny"):
+            self._questions.nudge(str(instruct.arguments.get("approval_id", "")))
+            return
         order = Ordered(
             command_id=instruct.command_id, verb=instruct.verb, epoch=instruct.epoch,
             reason=instruct.reason, issued_by=instruct.issued_by, arguments=instruct.arguments,
         )  # fmt: skip
         self._obedience.take(order, instruct.run_id)
+
+    def _look_at_pacts(self) -> None:
+        holdings = self._process.holdings()
+        if holdings != self._told_holdings:
+            self._told_holdings = holdings
+            self._outbox.append(Holds(holdings=holdings))
 
     def _look_at_runs(self) -> None:
         for run in list(self._process.runs.values()):
@@ -242,6 +315,21 @@ class SupervisorLink:
             if self._told.get(run.run_id) != state:
                 self._told[run.run_id] = state
                 self._outbox.append(state)
+
+    def _look_at_questions(self) -> None:
+        """Asks what is due: at most so often as this link looks at all, ten times a second."""
+        if not len(self._questions) and not self._asked:
+            return
+        due, left = self._questions.take()
+        self._asked = {claim: one for claim, one in self._asked.items() if not one.done}
+        for question in left:
+            self._asked.pop(question.claim, None)
+            message = question.message(left=True)
+            if getattr(message, "left", False):
+                self._outbox.append(message)
+        for question in due:
+            self._asked[question.claim] = question
+            self._outbox.append(question.message())
 
 
 def frame(message: Any) -> bytes:

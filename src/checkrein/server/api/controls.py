@@ -5,6 +5,14 @@ import contextlib
 from typing import TypeVar
 
 from checkrein.bus import subjects
+from checkrein.bus.approvals import (
+    Acknowledge,
+    Approval,
+    Decide,
+    Decided,
+    Escalation,
+    GateQuery,
+)
 from checkrein.bus.messages import (
     CommandRequest,
     CommandState,
@@ -18,6 +26,7 @@ from checkrein.bus.messages import (
 from checkrein.bus.types import Bus, Message, Unreachable
 
 WAIT_S = 2.0
+DECIDE_S = 5.0
 CHANGES_WAIT_S = 0.25
 """A change that was not heard of is found after so long."""
 PAGE = 1000
@@ -80,6 +89,22 @@ class Controls:
         query = LiveQuery(ids=[command_id])
         found, _ = await self._ask(subjects.CONTROL_COMMANDS, query, list[CommandState], WAIT_S)
         return next((state for state in found if state.command_id == command_id), None)
+
+    async def approvals(self, query: GateQuery) -> list[Approval]:
+        """Raises ControlAway."""
+        return (await self._ask(subjects.CONTROL_APPROVALS, query, list[Approval], WAIT_S))[0]
+
+    async def escalations(self, query: GateQuery) -> list[Escalation]:
+        """Raises ControlAway."""
+        return (await self._ask(subjects.CONTROL_ESCALATIONS, query, list[Escalation], WAIT_S))[0]
+
+    async def decide(self, request: Decide) -> Decided:
+        """Durable when it returns. Raises ControlAway: it may have been decided all the same."""
+        return (await self._ask(subjects.CONTROL_DECIDE, request, Decided, DECIDE_S))[0]
+
+    async def acknowledge(self, request: Acknowledge) -> Decided:
+        """As `decide`."""
+        return (await self._ask(subjects.CONTROL_ACKNOWLEDGE, request, Decided, DECIDE_S))[0]
 
     async def settled(self, command_id: str, wait_s: float) -> CommandState | None:
         """One command as soon as it is done or has changed, or as it is after `wait_s`. Raises

@@ -6,6 +6,7 @@ Problem
     Forbidden        403  from a page or a name that may not ask
     NotThere         404  nothing of that name
     Ambiguous        409  several things of that name; the detail lists them
+    Refused          409  it cannot be done any more, or not by this caller
     TooLarge         413  over a limit, which the detail states
     Unready          503  a part that is needed does not answer
 """
@@ -50,6 +51,10 @@ class NotThere(Problem):
 
 class Ambiguous(Problem):
     status, error = 409, "ambiguous"
+
+
+class Refused(Problem):
+    status, error = 409, "refused"
 
 
 class TooLarge(Problem):

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from checkrein.bus.messages import CommandState, Verb
+from checkrein.policy.types import Stage
+from checkrein.server.api.tokens import Role
 
 RunStatus = Literal[
     "running", "waiting_model", "waiting_tool", "waiting_human", "paused", "escalated",
@@ -110,6 +112,115 @@ class IncidentLine(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = ""
 
 
+class ApprovalLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody is asked. `digest` binds the answer to this very action under this version of
+    the pact. `words` is what the agent itself says of it. `undo` is `{kind, undo}` of the tool.
+    `similar`: the latest decisions about this agent and tool, when it was asked."""
+
+    approval_id: str
+    agent: str
+    run_id: str
+    tool: str
+    arguments: Any
+    rule: str
+    reason: str
+    asked_at: int
+    expires_at: int
+    undo: dict[str, str]
+    status: str = "open"
+    kind: str = "tool"
+    task_id: str = ""
+    room: str = ""
+    environment: str = ""
+    step: int = 0
+    digest: str = ""
+    words: str = ""
+    inputs: dict[str, Any] = {}
+    pact: str = ""
+    pact_version: str = ""
+    decided_by: str = ""
+    decided_at: int = 0
+    decision_reason: str = ""
+    edited: bool = False
+    edited_arguments: Any = None
+    raised: dict[str, float] = {}
+    grant_until: int = 0
+    granted_by: str = ""
+    used_at: int = 0
+    used_run: str = ""
+    similar: list[dict[str, Any]] = []
+
+
+class DecisionBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/approvals/{id}/decision. `arguments`, when given, are approved instead of those
+    asked about. `for_s`: all calls of the same agent, tool, rule and pact version are approved for
+    so long. `raise`: by how much budgets are raised. `digest`, when given, must be the approval's.
+    `by` says who decides, beside the token."""
+
+    decision: Literal["approve", "deny"]
+    reason: str = ""
+    arguments: Any = msgspec.UNSET
+    for_s: float = 0.0
+    raised: dict[str, float] = msgspec.field(name="raise", default_factory=dict)
+    digest: str = ""
+    by: str = ""
+
+
+class DecisionsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/approvals/decisions: several by their ids, or all open ones that fit the agent,
+    the tool and the rule given."""
+
+    decision: Literal["approve", "deny"]
+    ids: list[str] = []
+    agent: str = ""
+    tool: str = ""
+    rule: str = ""
+    reason: str = ""
+    for_s: float = 0.0
+    by: str = ""
+
+
+class DecidedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one: `error` says why it was not decided so."""
+
+    id: str
+    ok: bool
+    status: str = ""
+    error: str = ""
+
+
+class EscalationLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`due_at` 0: no clock runs. `status`: open, overdue or acknowledged."""
+
+    escalation_id: str
+    agent: str
+    run_id: str
+    to: str
+    why: str
+    raised_at: int
+    due_at: int
+    status: str
+    rule: str = ""
+    tool: str = ""
+    arguments: Any = None
+    step: int = 0
+    hold: bool = False
+    task_id: str = ""
+    room: str = ""
+    environment: str = ""
+    acknowledged_by: str = ""
+    acknowledged_at: int = 0
+    note: str = ""
+    overdue_at: int = 0
+
+
+class AcknowledgeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/escalations/{id}/acknowledge."""
+
+    note: str = ""
+    by: str = ""
+
+
 class AgentLine(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     runs: int
@@ -130,18 +241,109 @@ class RoomLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PactBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """PUT /api/v1/pacts/{agent}. `text` is YAML."""
+    """PUT /api/v1/pacts/{agent}. `text` is YAML; `source` is what errors call it, a file's name.
+    Without an environment: `development`."""
 
     text: str
+    environment: str = ""
+    stage: Stage = "enforce"
+    reason: str = ""
+    source: str = ""
+
+
+class HoldingLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes that do not enforce the newest: what they do enforce, and why."""
+
+    enforced: str
+    shadow: str
+    revision: int
+    error: str
+    processes: int
 
 
 class PactLine(msgspec.Struct, frozen=True, kw_only=True):
-    """`revision` counts the changes of all pacts; `version` names the content."""
+    """An agent's pact in one environment. `version` and `text` are of the one enforced (of the one
+    in shadow, or the newest draft, when none is: see `stage`). `effective` is the version by which
+    agents decide: another one when a pact that it extends has changed since. `revision` rises with
+    every change of what is in force. The newest revision holds in `current` of `processes`."""
 
     agent: str
     text: str
     version: str
     revision: int
+    environment: str = ""
+    stage: str = ""
+    effective: str = ""
+    shadow: str = ""
+    drafts: list[str] = []
+    author: str = ""
+    changed_at: int = 0
+    processes: int = 0
+    current: int = 0
+    behind: list[HoldingLine] = []
+    trouble: str = ""
+
+
+class PactVersionLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`stage` is "" for a version that has been replaced."""
+
+    version: str
+    environment: str
+    stage: str
+    author: str
+    at: int
+    reason: str
+    digest: str
+    backtest: dict[str, Any] | None = None
+
+
+class PactActLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a pact's history, as the audit stream has it."""
+
+    at: int
+    by: str
+    verb: str
+    environment: str
+    version: str
+    stage: str
+    before: str
+    reason: str
+    evidence: dict[str, Any] = {}
+
+
+class PromoteBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/pacts/{agent}/promote. `to` is `shadow`, `enforce`, `staging` or `production`;
+    `diff` the digest of the difference that was shown (GET …/promotion)."""
+
+    to: str
+    environment: str = ""
+    version: str = ""
+    reason: str = ""
+    diff: str = ""
+    force: bool = False
+
+
+class BacktestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/pacts/{agent}/backtests: what replaying recorded runs through a version gave."""
+
+    version: str
+    summary: dict[str, Any]
+    environment: str = ""
+
+
+class TokenBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    role: Role
+
+
+class TokenLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`token` is told once, in the answer to its making."""
+
+    name: str
+    role: Role
+    created_at: int
+    created_by: str
+    token: str = ""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

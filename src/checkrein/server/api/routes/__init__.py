@@ -4,6 +4,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
 from checkrein.server.api.routes import (
+    approvals,
     commands,
     events,
     incidents,
@@ -12,6 +13,7 @@ from checkrein.server.api.routes import (
     sessions,
     stream,
     system,
+    tokens,
 )
 
 OPENAPI_JSON = JsonRenderPlugin(path="/openapi.json")
@@ -21,8 +23,10 @@ ALL: list[ControllerRouterHandler] = [
     *events.ROUTES,
     *incidents.ROUTES,
     *commands.ROUTES,
+    *approvals.ROUTES,
     *pacts.ROUTES,
     *sessions.ROUTES,
+    *tokens.ROUTES,
     *stream.ROUTES,
     *system.ROUTES,
 ]
