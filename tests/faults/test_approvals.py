@@ -63,11 +63,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         server.server_close()
 
 
-def start(up: System, done: Path, *orders: str, supervised: bool, **env: str) -> Any:
+def start(
+    up: System, done: Path, *orders: str, supervised: bool, pact_text: str = PACT, **env: str
+) -> Any:
     command = [sys.executable, str(AGENT), str(done), *orders]
     environment = {**os.environ, **up.environment, "CHECKREIN_TOKEN": up.token, **env}
     pact = done.with_name("pact.yaml")
-    pact.write_text(PACT)
+    pact.write_text(pact_text)
     environment["CHECKREIN_PACT"] = str(pact)
     environment["PYTHONPATH"] = os.pathsep.join(
         [os.environ.get("PYTHONPATH", ""), str(AGENT.parents[2])]
@@ -171,6 +173,59 @@ def test_control_is_killed_while_an_agent_waits(
     finally:
         stop(agent)
     assert lines(done) == ["B1 2500"]
+
+
+BUDGET = """
+pact: refunds
+tools:
+  refund: {kind: compensable}
+budgets: {tool_calls: 1}
+"""
+HOLD = """
+pact: refunds
+tools:
+  refund: {kind: compensable}
+escalate:
+  - {when: args.cents > 2400, to: payments-oncall, within: 5m, hold: true}
+"""
+
+
+def test_a_budget_that_is_used_up_is_raised_and_the_run_goes_on(up: System, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    orders = ("E1", "E2", "E3")
+    agent = start(up, done, *orders, supervised=False, pact_text=BUDGET)
+    try:
+        second = waiting(up, "E2")
+        assert second["rule"] == "budgets.tool_calls"
+        bare = up.run("approve", second["approval_id"])
+        assert bare.returncode == 1
+        assert "by how much" in bare.stdout
+        raised = up.run("approve", second["approval_id"], "--raise", "tool_calls=5")
+        assert raised.returncode == 0, raised.stdout
+        assert agent.wait(20) == 0
+    finally:
+        stop(agent)
+    assert lines(done) == [f"{order} 2500" for order in orders]
+
+
+def test_a_call_waits_until_somebody_has_taken_note(up: System, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    agent = start(up, done, "F1", supervised=False, pact_text=HOLD)
+    try:
+
+        def raised() -> Any:
+            found = up.json("escalations")
+            return next((one for one in found if one["hold"] and one["status"] == "open"), None)
+
+        escalation = eventually(raised)
+        assert (escalation["to"], escalation["tool"]) == ("payments-oncall", "refund")
+        assert escalation["arguments"] == {"order": "F1", "cents": 2500}
+        assert lines(done) == []
+        assert up.run("acknowledge", escalation["escalation_id"]).returncode == 0
+        assert agent.wait(20) == 0
+    finally:
+        stop(agent)
+    assert lines(done) == ["F1 2500"]
 
 
 def test_the_supervisor_is_killed_while_its_agent_waits(up: System, tmp_path: Path) -> None:

@@ -216,6 +216,18 @@ def test_a_duty_is_told_until_it_is_heard_and_nobody_waits_for_it() -> None:
         wait_for(lambda: not len(it.link._questions))
 
 
+def test_what_was_raised_at_the_very_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "AGAIN_NS", 3600 * 10**9)
+    with Scene() as it:
+        with checkrein.run() as run:
+            it.registered(run)
+            run.escalate_to_human("over my head", to="ann")
+            wait_for(lambda: it.control.words)  # nobody hears it
+            it.control.answer = it.control.open
+        control = it.control
+    assert [type(word).__name__ for word in control.words] == ["Raise", "Raise"]
+
+
 def test_what_waits_in_one_process_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "WAITING_MAX", 1)
     with Scene() as it, checkrein.run() as run:

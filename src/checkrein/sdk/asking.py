@@ -64,6 +64,8 @@ class Question:
         self.digest = ""
         self.approval_id = ""
         self.why = name
+        self.waits = True
+        """Whether a call waits for the answer."""
         self.answer: Asked | None = None
         self.began_ns = run.world.monotonic_ns()
         self._call = (call_id, kind, name)
@@ -239,6 +241,7 @@ class Escalating(Question):
         super().__init__(run, duty.within_s, action.call_id, action.kind, action.name)
         self._action, self._duty = action, duty
         self.claim = run.world.uuid7()
+        self.waits = duty.hold
         self.why = f"{action.name}: {duty.when}" if duty.when else action.name
 
     def message(self, left: bool = False) -> "Raise":
