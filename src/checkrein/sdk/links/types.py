@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from checkrein.bus.pacts import Holding, PactSet
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Config
 from checkrein.sdk.run import Run
@@ -31,6 +32,13 @@ class Process(Protocol):
     def recalled(self, lines: Sequence[str]) -> None:
         """Somebody waits for what these lines of shared budgets hold."""
 
+    def adopt(self, pact_set: PactSet) -> str:
+        """Puts what the server says in force for one agent, runs under way included; returns why
+        not. An older set changes nothing."""
+
+    def holdings(self) -> list[Holding]:
+        """Which pact each agent of this process lives by."""
+
 
 class Link(Protocol):
     """Works in a thread of its own. But for `wait_settled` and `close`, every method returns at
@@ -58,17 +66,17 @@ class Link(Protocol):
     def settled(self, run: Run) -> None:
         """The run is held, and its last call in flight has come back."""
 
-    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
-        """Asks the ledger (`bus.leases.LeaseRequest`). `answered` gets its answer, or nothing when
-        none came; from the link's thread, and not at all if the link ends meanwhile. False: nobody
-        can be asked."""
-
     def ask(self, question: Question) -> None:
         """Has somebody asked, again and again, until the question is `done`; tells it what is
         heard. Tells it at once when there is nobody."""
 
     def unask(self, question: Question) -> None:
         """Nobody waits for it any more."""
+
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        """Asks the ledger (`bus.leases.LeaseRequest`). `answered` gets its answer, or nothing when
+        none came; from the link's thread, and not at all if the link ends meanwhile. False: nobody
+        can be asked."""
 
     def close(self, seconds: float) -> None:
         """Says what is left to say, for at most `seconds`."""
@@ -88,13 +96,13 @@ class NoLink:
     def ended(self, run: Run) -> None: ...
     def changed(self, run: Run) -> None: ...
     def settled(self, run: Run) -> None: ...
-    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
-        return False
-
     def ask(self, question: Question) -> None:
         question.told(nobody(question))
 
     def unask(self, question: Question) -> None: ...
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        return False
+
     def close(self, seconds: float) -> None: ...
 
 
