@@ -85,9 +85,11 @@ class Index:
 
     def heard(self, text: str) -> None:
         """The user or the system prompt said so."""
-        whole = normal(text[: self._user_left])
-        self._user_left -= len(whole)
-        self.sources[0].add(phrase(whole))
+        words = phrase(normal(text[: self._user_left]))
+        if words in self.sources[0].phrases:
+            return
+        self._user_left = max(0, self._user_left - len(words))
+        self.sources[0].add(words)
         for each in strong(text):
             if each.key in self.identifiers or len(self.identifiers) < IDENTIFIERS_MAX:
                 self.identifiers[each.key] = self.identifiers.get(each.key, 0) | 1
