@@ -107,8 +107,8 @@ class Client:
         self._lock = threading.RLock()
         self.link = NoLink()
         self._pulse = None
-        self._pacts.forked()
         self.purses.forked()
+        self._pacts.forked()
         for run in self.runs.values():
             run.forked()
         self._ids_prefix = f"{self.world.nonce()[:10]}-"

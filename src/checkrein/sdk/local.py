@@ -131,5 +131,5 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told"):
     answer: Asked
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Holds | Lease
-FromSupervisor = Welcome | Instruct | Told | Pacts | Leased | Recalled
+FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Lease | Holds
+FromSupervisor = Welcome | Instruct | Told | Leased | Recalled | Pacts

@@ -88,11 +88,11 @@ class Household:
                     self._ask(peer, message)
             case Need(agents=agents):
                 self._supervisor.need(agents)
+            case Lease():
+                self._supervisor.leasing.ask(peer, message)
             case Holds(holdings=holdings):
                 peer.holdings = holdings
                 self._supervisor.held_changed.set()
-            case Lease():
-                self._supervisor.leasing.ask(peer, message)
             case Hello():
                 pass
         self._supervisor.changed.set()

@@ -183,9 +183,9 @@ class Link:
             supervisor.join_session(grant.session, Inbox(grant.session, key, self._world))
         bus.on_connection(self.turned)
         await bus.subscribe(subjects.command(grant.session), self._order)
+        await bus.subscribe(subjects.recall(grant.session), self._recall)
         await bus.subscribe(subjects.pact(grant.session), self._pact)
         await bus.subscribe(subjects.PACTS_ASK, self._asked_for_pacts)
-        await bus.subscribe(subjects.recall(grant.session), self._recall)
         self._bus = bus
         self._lost_at_ns = None
         await self._register_all(bus)

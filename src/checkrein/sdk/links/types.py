@@ -29,15 +29,15 @@ class Process(Protocol):
     def lives_in(self, room: str, environment: str) -> None:
         """What a supervisor says of this process."""
 
+    def recalled(self, lines: Sequence[str]) -> None:
+        """Somebody waits for what these lines of shared budgets hold."""
+
     def adopt(self, pact_set: PactSet) -> str:
         """Puts what the server says in force for one agent, runs under way included; returns why
         not. An older set changes nothing."""
 
     def holdings(self) -> list[Holding]:
         """Which pact each agent of this process lives by."""
-
-    def recalled(self, lines: Sequence[str]) -> None:
-        """Somebody waits for what these lines of shared budgets hold."""
 
 
 class Link(Protocol):
