@@ -17,6 +17,8 @@ missed.
 import msgspec
 
 SET_BYTES_MAX = 900_000
+TOGETHER_BYTES_MAX = 1_500_000
+"""So much of sets goes into one answer, and one set at least; the rest comes with the next."""
 
 GARBAGE = "garbage"
 FORGED = "forged"

@@ -141,6 +141,24 @@ async def test_who_missed_the_edge_gets_the_level_with_its_next_word(stand: Stan
         assert await it.say() == 0
 
 
+async def test_what_is_too_large_for_one_answer_comes_in_several(stand: Stand) -> None:
+    """Forty agents under a default of 60 KiB: neither the grant nor an answer holds them all."""
+    agents = [f"a{number}" for number in range(40)]
+    text = "pact: default\njob: " + "x" * 60_000 + "\n"
+    async with stand.client() as client:
+        await push(client, "default", text)
+        body = {"kind": "sdk", "agents": agents}
+        grant = (await client.post("/api/v1/sessions", json=body)).json()
+        made = Holder(stand.control_server.connect(), grant, agents)
+        counts = []
+        while count := await made.say():
+            counts.append(count)
+        await made.bus.close()
+    assert 0 < len(grant["pact_sets"]) < 40
+    assert len(counts) > 1
+    assert sum(counts) == 40
+
+
 async def test_a_session_learns_nothing_of_other_agents_pacts(stand: Stand) -> None:
     async with stand.client() as client, holder(stand, client, "bot") as it:
         await push(client, "secret", OPEN)

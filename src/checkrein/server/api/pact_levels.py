@@ -17,7 +17,7 @@ import msgspec
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import MessageError, decode, encode
-from checkrein.bus.pacts import SET_BYTES_MAX, Earlier, PactSet, PactText
+from checkrein.bus.pacts import SET_BYTES_MAX, TOGETHER_BYTES_MAX, Earlier, PactSet, PactText
 from checkrein.bus.types import Bucket, Bus, BusError, Entry, WrongRevision
 from checkrein.control.pact_life import PactRecord
 from checkrein.control.signing import OrderSigner
@@ -82,12 +82,18 @@ class Levels:
         return None if level is None else self._sign(level)
 
     def newer(self, environment: str, revisions: dict[str, int]) -> list[bytes]:
-        """Signed sets for those agents that have got an older revision, or none."""
-        found = []
+        """Signed sets for those agents that have got an older revision, or none; as many as fit
+        into one message."""
+        found: list[bytes] = []
+        room = TOGETHER_BYTES_MAX
         for agent, revision in revisions.items():
             level = self.of(agent, environment)
             if level is not None and level.revision > revision:
-                found.append(self._sign(level))
+                signed = self._sign(level)
+                room -= len(signed)
+                if found and room < 0:
+                    break
+                found.append(signed)
         return found
 
     async def settle(self, environment: str, agent: str = "") -> list[str]:
