@@ -152,15 +152,17 @@ def lessons(runs: list[Run], flow: Flow, task_type: TaskType) -> Iterator[tuple[
             yield run, kind, lesson
 
 
-def profiles_by(
-    taught: list[tuple[Run, str, Lesson]], key: Callable[[Run], str]
-) -> dict[str, Profile]:
-    """For each key, what was learned from all other runs' lessons."""
-    own: dict[str, Profile] = {}
+def profiles_without(taught: list[tuple[Run, str, Lesson]]) -> dict[tuple[str, str], Profile]:
+    """For each agent (suite) and model: what was learned of the agent from all other models."""
+    own: dict[tuple[str, str], Profile] = {}
     for run, kind, lesson in taught:
-        learn(own.setdefault(key(run), Profile()), kind, lesson)
+        learn(own.setdefault((run.suite, run.model), Profile()), kind, lesson)
     return {
-        name: merged(profile for other, profile in own.items() if other != name) for name in own
+        (suite, model): merged(
+            profile for (other, by), profile in own.items() if other == suite and by != model
+        )
+        for suite in {suite for suite, _ in own}
+        for model in {run.model for run, _, _ in taught}
     }
 
 

@@ -99,7 +99,7 @@ class Watched:
     def __init__(self, pact: Pact | None = None) -> None:
         self.errors: list[tuple[str, str]] = []
         held = pact or default_pact()
-        self.engine = Engine(detectors(), lambda agent: held, self._report)
+        self.engine = Engine(detectors(), lambda *about: held, self._report)
         self.said: list[Found] = []
 
     def _report(self, detector: str, error: str) -> None:

@@ -101,7 +101,9 @@ class Judge:
         self._schemas_of = schemas_of
         self._runs: dict[str, _Run] = {}
         self._with_schemas: dict[tuple[str, str], Pact] = {}
-        self._engine = Engine(detectors(), pact_of, report) if detecting else None
+        self._engine = (
+            Engine(detectors(), lambda agent, *_: pact_of(agent), report) if detecting else None
+        )
 
     def see(self, key: Key, event: Base) -> list[Line]:
         """What is said of one event. A guard that errs has refused; a detector that errs is told to

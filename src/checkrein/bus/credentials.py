@@ -130,13 +130,15 @@ class Keys:
             subjects.receipts(session),
             subjects.registration(session),
             subjects.beat(session),
+            subjects.held(session),
             subjects.ask(session),
             subjects.lease(session),
             f"$JS.API.DIRECT.GET.KV_{subjects.BUCKET_DESIRED}.$KV.{subjects.BUCKET_DESIRED}.{session}.>",
             *extra_publish,
         ]
         subscribe = [
-            subjects.command(session), subjects.recall(session), f"{subjects.inbox(session)}.>",
+            subjects.command(session), subjects.recall(session), subjects.pact(session),
+            subjects.PACTS_ASK, f"{subjects.inbox(session)}.>",
         ]  # fmt: skip
         for agent in agents:
             name = subjects.token(agent)

@@ -22,6 +22,9 @@ Control bus
     ctl.escalations ctl.acknowledge request           api -> control: the same for escalations
     ctl.runs  ctl.commands          request           api -> control: what it knows
     live.changed                    plain             control -> api: a run or a command changed
+    pact.<session>                  plain             api -> holder: a signed `PactSet`
+    held.<session>                  request           holder -> api: `Held`, answered with `Newer`
+    pacts.ask                       plain             api -> holders: say what you hold
     audit.<kind>                    stream AUDIT      commands, receipts, decisions: never deleted
     bucket `desired`                <session>.<run>   the level: the latest signed `Order` of a run
     bucket `runs`                   <run>             registry of live runs
@@ -30,10 +33,13 @@ Control bus
     bucket `sessions`               <session>         who a session is: `SessionRecord`
     bucket `incidents`              <incident>        open and recent incidents
     bucket `ledger`                 <account>         shared budgets: what is leased and spent
-    bucket `pacts`                  <agent>           the pact in force, with its version
+    bucket `pacts`                  <agent>.<environment>  `PactRecord`: versions, stages, history
+    bucket `pact_texts`             <digest>          the YAML of a version, never changed
+    bucket `pact_levels`            <agent>.<environment>  `PactSet`: what is in force, whole
+    bucket `tokens`                 <name>            who may ask the api for what, hashed
     bucket `approvals`              <approval>        what people were asked, and their answers
     bucket `escalations`            <escalation>      what people must look at, and until when
-    bucket `agents`, `tokens`                         identities
+    bucket `agents`                                   identities
 """
 
 import re
@@ -141,6 +147,24 @@ def desired_key(session: str, run_id: str) -> str:
     return f"{session}.{run_id}"
 
 
+def pact(session: str) -> str:
+    return f"pact.{session}"
+
+
+def held(session: str) -> str:
+    return f"held.{session}"
+
+
+def pact_key(agent: str, environment: str) -> str:
+    return f"{token(agent)}.{token(environment)}"
+
+
+def pact_key_of(key: str) -> tuple[str, str]:
+    """The agent and the environment that a key of `pacts` or `pact_levels` stands for."""
+    agent, _, environment = key.partition(".")
+    return name_of(agent), name_of(environment)
+
+
 def inbox(session: str) -> str:
     """The prefix of the only inboxes this session may listen on."""
     return f"_INBOX_{session}"
@@ -155,6 +179,7 @@ CONTROL_ESCALATIONS = "ctl.escalations"
 CONTROL_ACKNOWLEDGE = "ctl.acknowledge"
 CONTROL_LEDGER = "ctl.ledger"
 LIVE_CHANGED = "live.changed"
+PACTS_ASK = "pacts.ask"
 
 BUCKET_DESIRED = "desired"
 BUCKET_RUNS = "runs"
@@ -162,6 +187,8 @@ BUCKET_COMMANDS = "commands"
 BUCKET_CONTROL = "control"
 BUCKET_INCIDENTS = "incidents"
 BUCKET_PACTS = "pacts"
+BUCKET_PACT_TEXTS = "pact_texts"
+BUCKET_PACT_LEVELS = "pact_levels"
 BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
@@ -175,6 +202,8 @@ BUCKETS = (
     BUCKET_COMMANDS,
     BUCKET_INCIDENTS,
     BUCKET_PACTS,
+    BUCKET_PACT_TEXTS,
+    BUCKET_PACT_LEVELS,
     BUCKET_CONTROL,
     BUCKET_AGENTS,
     BUCKET_TOKENS,

@@ -38,7 +38,7 @@ from checkrein.bus.approvals import (
 from checkrein.bus.messages import encode
 from checkrein.control import deciding, records
 from checkrein.control.book import Book
-from checkrein.control.passing_on import raises, short, shown
+from checkrein.control.passing_on import short, shown
 from checkrein.control.registry import Run
 from checkrein.control.shelf import Held, Shelf, class_of
 from checkrein.control.types import Changed, Keep, Notify, Reply, Send
@@ -183,7 +183,7 @@ class Approvals:
         run_id = run.record.run_id
         held.record = replace(record, status="used", used_at=self._now, used_run=run_id)
         self._shelf.done(held)
-        self._kept(held, *raises(held.record, self._now))  # again, in case the first was lost
+        self._kept(held)
         self._book.audit("approval", f"{record.approval_id}/used", {
             "kind": "approval.used", "approval_id": record.approval_id, "run_id": run_id,
             "at": self._now,
@@ -302,7 +302,7 @@ class Approvals:
         if status != "approved":
             self._shelf.done(held)
         edge = Send(subjects.command(held.session), self._order(held))
-        self._kept(held, *raises(record, self._now), edge)
+        self._kept(held, edge)
         self._shelf.remember(record)
         book.audit("approval", f"{record.approval_id}/{record.epoch}", {
             "kind": f"approval.{status}", "approval_id": record.approval_id, "by": by,

@@ -10,7 +10,7 @@ import re
 from checkrein.bus.approvals import ARGUMENT_BYTES_MAX, Acknowledge, Approval, Decide
 from checkrein.bus.messages import encode
 from checkrein.control.types import Limits
-from checkrein.policy.shortage import is_shared
+from checkrein.policy.accounts import is_shared
 
 TEXT_MAX = 2_000
 BUDGET_RULES = "budgets."

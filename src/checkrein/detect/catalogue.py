@@ -9,6 +9,7 @@ from checkrein.detect.loss import Loss
 from checkrein.detect.scope import Scope
 from checkrein.detect.silence import Silence
 from checkrein.detect.slow_tool import SlowTool
+from checkrein.detect.spend import Spend
 from checkrein.detect.token_surge import TokenSurge
 from checkrein.detect.tool_failure import ToolFailure
 from checkrein.detect.types import Detector
@@ -28,6 +29,7 @@ def detectors() -> tuple[Detector, ...]:
         DuplicateEffect(),
         Unescalated(),
         TokenSurge(),
+        Spend(),
         ToolFailure(),
         SlowTool(),
         ProcessDeath(),

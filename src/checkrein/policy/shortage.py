@@ -7,13 +7,6 @@ from checkrein.policy.estimates import Estimate
 from checkrein.policy.types import Advice, Pact, Verdict
 
 
-def is_shared(rule: str) -> bool:
-    """Whether a rule is about a budget that several runs share (`budgets.hour.usd`)."""
-    return rule.startswith("budgets.") and rule.count(".") == 2 and not rule.endswith(
-        (".reserved", ".unpriced")
-    )  # fmt: skip
-
-
 def exhausted(pact: Pact, short: Short, asks: bool = True) -> Verdict:
     """The budget is spent: somebody may raise it, or the run ends."""
     spent = short.said.spent[short.measure] if short.said is not None else None

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from checkrein.events import types as events
+from checkrein.policy.accounts import is_shared
 from checkrein.policy.digest import digest_of, is_whole
-from checkrein.policy.shortage import is_shared
 from checkrein.policy.types import Action, Duty, Verdict
 from checkrein.sdk import values
 from checkrein.sdk.guard import Seat
@@ -288,7 +288,14 @@ def escalation_of(run: Run, why: str, to: str) -> Escalating:
     return question
 
 
-Questions = Generator[Question, None, T]
+class Awaited(Protocol):
+    """What a call may have to wait for on its way."""
+
+    def wait(self) -> None: ...
+    async def wait_async(self) -> None: ...
+
+
+Questions = Generator[Awaited, None, T]
 """What must be waited for, one after the other, on the way of a call; and what came of it."""
 
 
@@ -370,7 +377,7 @@ def approve(
         run.decided(action, answer)
         return answer
     if answer.answer is not None:
-        raise_budgets(run, answer.rule, answer.answer.raised)
+        raise_budgets(run, answer.answer.raised, verdict.rule)
     granted = again(action, run.world.monotonic_ns())
     if granted.kind == "deny":
         run.decided(action, granted)
@@ -378,13 +385,14 @@ def approve(
     return None
 
 
-def raise_budgets(run: Run, rule: str, raised: dict[str, float]) -> None:
-    """Somebody has raised budgets of the run: its guard counts by it, and it is recorded. One that
-    several runs share is raised where it is kept, by the server."""
-    if not raised or is_shared(rule):
+def raise_budgets(run: Run, raised: dict[str, float], rule: str) -> None:
+    """Somebody has raised budgets: it is recorded. Of the run's own ones its guard counts by it;
+    what several runs share stands in the ledger, where control has raised it."""
+    if not raised:
         return
     for name, amount in raised.items():
-        run.seat.raised(_GUARDS_NAMES.get(name, name), amount)
+        if not is_shared(rule):
+            run.seat.raised(_GUARDS_NAMES.get(name, name), amount)
     run.record(
         events.Status, status="running", reason="a budget was raised", detail={"raised": raised}
     )

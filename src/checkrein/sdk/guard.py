@@ -1,7 +1,10 @@
 """The guard's seat in a run: a guard that errs denies."""
 
+import os
 from typing import Any, Protocol
 
+from checkrein.policy.guard import RunGuard
+from checkrein.policy.pair import PairGuard
 from checkrein.policy.types import Action, Pact, Place, Verdict
 from checkrein.sdk import quiet
 
@@ -34,13 +37,23 @@ class Guard(Protocol):
 
 
 class Seat:
-    """A run's guard. A failing guard denies, by name and with the error."""
+    """A run's guard. A failing guard denies, by name and with the error. `revision` counts the sets
+    of pacts that the server has put in force for its agent; 0: none."""
 
-    __slots__ = ("_guard", "pact")
+    __slots__ = ("_guard", "pact", "revision")
 
-    def __init__(self, guard: Guard, pact: Pact) -> None:
+    def __init__(self, guard: Guard, pact: Pact, revision: int = 0) -> None:
         self._guard = guard
         self.pact = pact
+        self.revision = revision
+
+    @classmethod
+    def of(cls, pact: Pact, shadow: Pact | None = None, revision: int = 0) -> "Seat":
+        """A fresh guard for one run. Raises what reading the pacts' rules raises."""
+        guard = PairGuard(RunGuard(pact, resolve=os.path.realpath))
+        if shadow is not None:
+            guard.adopt(pact, shadow)
+        return cls(guard, pact, revision)
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
         try:
@@ -132,14 +145,18 @@ class Seat:
         except Exception as fault:
             self._failed("raised", fault)
 
-    def adopt(self, enforced: Pact, shadow: Pact | None = None) -> bool:
-        """Puts other pacts in force; False, and the old ones stay, when that fails."""
+    def adopt(self, enforced: Pact, shadow: Pact | None = None, revision: int = 0) -> bool:
+        """Puts other pacts in force; False, and the old ones stay, when that fails. Where no pact
+        could be read, a good one decides from now on; a guard that lost count goes on denying."""
         try:
-            self._guard.adopt(enforced, shadow)
+            if isinstance(self._guard, Failed) and not self._guard.lost_count:
+                self._guard = Seat.of(enforced, shadow)._guard
+            else:
+                self._guard.adopt(enforced, shadow)
         except Exception as fault:
             quiet.fault("guard.adopt", fault)
             return False
-        self.pact = enforced
+        self.pact, self.revision = enforced, revision
         return True
 
     def paused(self, duration_ns: int) -> None:
@@ -157,7 +174,7 @@ class Seat:
 
     def _failed(self, where: str, error: Exception) -> None:
         """A guard that lost count cannot be trusted with the next answer: it denies from now on."""
-        self._guard = Failed(where, error)
+        self._guard = Failed(where, error, lost_count=True)
         quiet.fault(f"guard.{where}", error)
 
 
@@ -166,8 +183,9 @@ class Failed:
 
     listens = False
 
-    def __init__(self, where: str, error: Exception) -> None:
+    def __init__(self, where: str, error: Exception, *, lost_count: bool = False) -> None:
         self._verdict = _refusal(where, error)
+        self.lost_count = lost_count
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
         return self._verdict

@@ -16,6 +16,7 @@ import msgspec
 
 from checkrein.bus.approvals import Ask, Asked, Raise
 from checkrein.bus.messages import RunRecord
+from checkrein.bus.pacts import Holding, PactSet
 
 FRAME_BYTES_MAX = 1024 * 1024
 
@@ -111,11 +112,24 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     standing: list[Instruct] = []
 
 
+class Pacts(msgspec.Struct, frozen=True, kw_only=True, tag="pacts"):
+    """supervisor -> agent: what the server has put in force for these agents, already verified.
+    Comes before Welcome for those that stand, then with every change."""
+
+    sets: list[PactSet]
+
+
+class Holds(msgspec.Struct, frozen=True, kw_only=True, tag="holds"):
+    """agent -> supervisor: which pact each agent of this process lives by, when that changes."""
+
+    holdings: list[Holding]
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told"):
     """supervisor -> agent: what control answered to an `Ask` or a `Raise`, already verified."""
 
     answer: Asked
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Lease
-FromSupervisor = Welcome | Instruct | Told | Leased | Recalled
+FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Lease | Holds
+FromSupervisor = Welcome | Instruct | Told | Leased | Recalled | Pacts

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from checkrein.events import types as events
 from checkrein.policy import types as policy
-from checkrein.policy.types import Action, Verdict
+from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet, values
 from checkrein.sdk.allowance import Allowance
 from checkrein.sdk.asking import Question, Questions, approve, escalation_of
@@ -312,6 +312,23 @@ class Run:
             pact=verdict.pact or self.seat.pact.pact,
             pact_version=verdict.pact_version or self.seat.pact.version,
             inputs=values.plain(verdict.inputs), shadow=verdict.shadow,
+        )  # fmt: skip
+
+    def adopt(self, pact: Pact, shadow: Pact | None, revision: int) -> bool:
+        """Other pacts, from the next decision on; False, and the old ones stay, when that fails."""
+        adopted = self.seat.adopt(pact, shadow, revision)
+        if adopted:
+            self.redact()
+            self._tell_place()
+        return adopted
+
+    def say_pact(self, rule: str, why: str, pact: Pact) -> None:
+        """Records what became of a pact that was put in force while this run goes on."""
+        action = {"kind": "pact", "name": pact.pact, "arguments": None}
+        self.record(
+            events.ScopeDecision, call_id="", action=action, verdict="allow", guard="pact",
+            rule=rule, reason=values.clean_text(why, 4_000), pact=pact.pact,
+            pact_version=pact.version,
         )  # fmt: skip
 
     def raises(self, duty: tuple[str, str, str]) -> bool:

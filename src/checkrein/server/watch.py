@@ -21,12 +21,14 @@ import msgspec
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import CommandRequest, CommandState, MessageError, decode, encode
+from checkrein.bus.pacts import PactSet, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
 from checkrein.detect.catalogue import detectors
 from checkrein.detect.engine import Engine
 from checkrein.detect.incidents import Case, shown
 from checkrein.detect.watcher import Outgoing, Watcher, envelope_of
-from checkrein.policy.pact import PactError, default_pact, load
+from checkrein.policy.pact import PactError, default_pact
+from checkrein.policy.pact_chain import EVERYONE, read_chain
 from checkrein.policy.types import Pact
 from checkrein.server.context import RoleContext
 from checkrein.server.violations import Violations
@@ -44,6 +46,7 @@ RETRY_S = 0.5
 BUSY_MS_MAX = 5
 IDLE_TICKS_MAX = 3
 INCIDENTS_KEPT_MAX = 2_000
+PACTS_KEPT_MAX = 8
 STATE_FILE = "state.msgpack"
 
 
@@ -54,28 +57,51 @@ async def run(context: RoleContext) -> None:
 
 
 class Pacts:
-    """The pacts in force, by agent, as the bucket has them; `default` holds for all others."""
+    """What is and was in force, by agent and environment, as the bucket of levels has it;
+    `default` holds for all others. The last few of each are kept: events tell of decisions that
+    were taken by them."""
 
     def __init__(self) -> None:
-        self._pacts: dict[str, Pact] = {}
+        self._pacts: dict[tuple[str, str], list[tuple[int, Pact]]] = {}
         self._default = default_pact()
 
-    def of(self, agent: str) -> Pact:
-        return self._pacts.get(agent) or self._pacts.get("default") or self._default
+    def of(self, agent: str, environment: str, version: str = "", at_ns: int | None = None) -> Pact:
+        """The one of that version; else the one in force at that time, or now."""
+        place = place_of(environment)
+        own = self._pacts.get((agent, place)) or []
+        all_of_us = self._pacts.get((EVERYONE, place)) or []
+        if version:
+            for _, pact in reversed([*all_of_us, *own]):
+                if pact.version == version:
+                    return pact
+        for since_ns, pact in (*reversed(own), *reversed(all_of_us)):
+            if at_ns is None or since_ns <= at_ns:
+                return pact
+        return self._default
 
-    def take(self, entry: Entry) -> tuple[str, Pact] | None:
-        """A change of the bucket; what is now in force for an agent, if it has a pact."""
-        agent = subjects.name_of(entry.key)
-        self._pacts.pop(agent, None)
+    def take(self, entry: Entry, standing: bool = False) -> tuple[str, str, Pact] | None:
+        """A change of the bucket; what is now in force for an agent, if it has a pact. One that
+        cannot be read changes nothing, as everywhere else. `standing`: it stood there before
+        anybody looked, since when nobody knows."""
+        agent, environment = subjects.pact_key_of(entry.key)
         if entry.value is None:
+            self._pacts.pop((agent, environment), None)
             return None
         try:
-            pact = load(entry.value.decode("utf-8", "replace"), f"pact of {agent}")
-        except PactError as error:
-            _log.warning("a stored pact is passed over, the default holds: %s", error)
+            level = decode(entry.value, PactSet)
+            pact = read_chain([(each.name, each.text) for each in level.enforced])
+        except (PactError, MessageError) as error:
+            _log.error("a pact in force cannot be read, the one before holds here: %s", error)
             return None
-        self._pacts[agent] = pact
-        return agent, pact
+        before = self.of(agent, environment)
+        known = self._pacts.setdefault((agent, environment), [])
+        if known and known[-1][1].version == pact.version:
+            return None
+        if not known and not standing:
+            known.append((0, before))
+        known.append((0 if standing else level.issued_at, pact))
+        del known[:-PACTS_KEPT_MAX]
+        return agent, environment, pact
 
 
 class Watch:
@@ -97,9 +123,9 @@ class Watch:
     async def run(self) -> None:
         await self._bus.stream(subjects.EVENTS)
         incidents = await self._control.bucket(subjects.BUCKET_INCIDENTS)
-        pacts = await self._control.bucket(subjects.BUCKET_PACTS)
+        pacts = await self._control.bucket(subjects.BUCKET_PACT_LEVELS)
         for entry in await pacts.entries():
-            self._pacts.take(entry)
+            self._pacts.take(entry, standing=True)
         for entry in await incidents.entries():
             self._kept[entry.key] = entry.revision
         await self._take_up()

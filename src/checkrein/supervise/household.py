@@ -9,8 +9,10 @@ from checkrein.sdk.local import (
     Ended,
     FromAgent,
     Hello,
+    Holds,
     Lease,
     Need,
+    Pacts,
     State,
     Told,
     Welcome,
@@ -38,6 +40,8 @@ class Household:
     def came(self, unit_name: str, peer: Peer, hello: Hello) -> Welcome:
         unit = self._supervisor.units[unit_name]
         unit.peers.append(peer)
+        for pact_set in self._supervisor.pact_sets.values():
+            peer.send(Pacts(sets=[pact_set]))
         return Welcome(
             pacts=self._supervisor.pacts,
             room=self._supervisor.room,
@@ -47,6 +51,7 @@ class Household:
 
     def left(self, unit_name: str, peer: Peer) -> None:
         unit = self._supervisor.units[unit_name]
+        self._supervisor.held_changed.set()
         acts, ended = unit.left(peer, self._supervisor.world.monotonic_ns())
         self._supervisor.apply(unit, acts)
         for run in ended:
@@ -85,6 +90,9 @@ class Household:
                 self._supervisor.need(agents)
             case Lease():
                 self._supervisor.leasing.ask(peer, message)
+            case Holds(holdings=holdings):
+                peer.holdings = holdings
+                self._supervisor.held_changed.set()
             case Hello():
                 pass
         self._supervisor.changed.set()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from checkrein.policy.flow.addresses import Internal
 from checkrein.policy.flow.directives import Directive
+from checkrein.policy.flow.identifiers import leaves
 from checkrein.policy.flow.normal import keys
 from checkrein.policy.flow.profile import APPROVALS_TO_PROMOTE, HISTORY_MIN, MATURE_RUNS
 from checkrein.policy.flow.sources import sends_out
@@ -14,6 +15,8 @@ from checkrein.policy.flow.state import Lineage, Origin, State
 from checkrein.policy.types import Deed, ToolRule, VerdictKind
 
 SHOWN_CHARS_MAX = 120
+PROSE_CHARS_MIN = 6
+PROSE_CHARS_MAX = 300
 
 
 class Objection(NamedTuple):
@@ -48,7 +51,8 @@ def learned(state: State, lineage: Lineage, deed: Deed, house: House) -> Objecti
         return None
     for origin in lineage.origins:
         edges = lineage.edges(state, origin)
-        if not edges or _is_usual(state, lineage, origin):
+        made_up = not origin.mask and not origin.unknown and not origin.address
+        if not edges or made_up or _is_usual(state, lineage, origin):
             continue
         if _is_new(state, edges, any(state.profile.knows(edge) for edge in edges)):
             return _novelty(state, edges, f"{_came(state, origin)}, and that way was never taken")
@@ -100,11 +104,12 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
     if not state.directives:
         return None
     fresh = [
-        each for each in lineage.origins if not each.by_user and not _is_usual(state, lineage, each)
+        each for each in lineage.origins if not each.by_user and not _is_known(state, lineage, each)
     ]
     for origin in fresh:
+        faint = _is_on_known_way(state, lineage, origin)
         for each in state.directives:
-            if each.holds(keys(origin.text)):
+            if (each.strong or not faint) and each.holds(keys(origin.text)):
                 return Objection(
                     "deny" if each.strong else "ask",
                     f"{_shown(origin.text)} in `{origin.argument}` stands beside an order to the "
@@ -112,6 +117,9 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
                     _inputs(each, origin),
                 )
     first = state.directives[0]
+    said = _said_there(state, deed) if first.strong and lineage.acts else None
+    if said is not None:
+        return said
     usual = not fresh and state.profile.runs >= HISTORY_MIN and lineage.tool in state.profile.sinks
     if first.strong and lineage.acts and not usual:
         return Objection(
@@ -120,6 +128,41 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
             f"and `{lineage.tool}` acts after it",
             _inputs(first, None),
         )
+    return None
+
+
+def _is_known(state: State, lineage: Lineage, origin: Origin) -> bool:
+    """The argument has had this very value in this type of task."""
+    return state.profile.times(f"{lineage.tool}.{origin.argument}", origin.key) > 0
+
+
+def _is_on_known_way(state: State, lineage: Lineage, origin: Origin) -> bool:
+    """The value is usual for the agent, or came as values come in this type of task (in any, where
+    this type has no history)."""
+    known = state.profile if state.profile.runs >= HISTORY_MIN else state.whole
+    return _is_usual(state, lineage, origin) or any(
+        known.knows(edge) for edge in lineage.edges(state, origin)
+    )
+
+
+def _said_there(state: State, deed: Deed) -> Objection | None:
+    """A text of the call stands word for word beside a plain order, and not in what the user said:
+    the title that was dictated."""
+    user = state.index.sources[0]
+    for leaf in leaves(deed.args):
+        if not leaf.free or not PROSE_CHARS_MIN <= len(leaf.text) <= PROSE_CHARS_MAX:
+            continue
+        value = keys(leaf.text)
+        if user.has_phrase(value[0], value[0].split()):
+            continue
+        for each in state.directives:
+            if each.strong and each.holds(value):
+                return Objection(
+                    "deny",
+                    f"{_shown(leaf.text)} in `{leaf.argument}` stands word for word beside an "
+                    f"order to the agent in the result of `{each.tool}` ({', '.join(each.signs)})",
+                    {**_inputs(each, None), "argument": leaf.argument},
+                )
     return None
 
 

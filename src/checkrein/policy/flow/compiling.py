@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from checkrein.policy.conditions.compiling import compile_condition as compile_cel
 from checkrein.policy.conditions.types import DYN, EvaluationError
 from checkrein.policy.flow.addresses import Internal
 from checkrein.policy.flow.builtin import BUILTINS, House, Judge, Objection
@@ -154,7 +155,7 @@ def compile_flow(
     tools: Mapping[str, ToolRule],
     internal: Sequence[str],
     names_of: Names,
-    compile_condition: Compile | None = None,
+    compile_condition: Compile = compile_cel,
 ) -> Flow:
     """The `flow` list of a pact. `names_of(tool)` gives what a condition on it can read. Raises
     FlowError for a rule that is none, names a tool or an argument that does not exist, or holds a
@@ -183,7 +184,7 @@ def _written(
     index: int,
     tools: Mapping[str, ToolRule],
     names_of: Names,
-    compile_condition: Compile | None,
+    compile_condition: Compile,
 ) -> Callable[..., Objection | None]:
     tests = []
     for clause in rule.clauses:
@@ -192,7 +193,7 @@ def _written(
         path = getattr(clause, "path", None)
         if path is not None:
             _check_path(path, rule, names_of, index)
-        tests.append(test_of(clause, rule, index, names_of, compile_condition or _no_conditions))
+        tests.append(test_of(clause, rule, index, names_of, compile_condition))
     return judge_of(tests, rule, " ".join(text.split()))
 
 
@@ -211,7 +212,3 @@ def _check_path(path: Any, rule: WrittenRule, names_of: Names, index: int) -> No
                     index, path.line, path.column,
                 )  # fmt: skip
             kind = kind.fields[part]
-
-
-def _no_conditions(text: str, names: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-    raise ValueError("conditions in parentheses cannot be read here")

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.bus.pacts import Holding
 from checkrein.sdk import quiet
 from checkrein.sdk.asking import Question
 from checkrein.sdk.links.contact import Contact
@@ -30,10 +31,12 @@ from checkrein.sdk.local import (
     Ended,
     FromSupervisor,
     Hello,
+    Holds,
     Instruct,
     Lease,
     Leased,
     Need,
+    Pacts,
     Recalled,
     State,
     Told,
@@ -63,6 +66,7 @@ class SupervisorLink:
         self._contact = Contact(process.runs, process.world)
         self._outbox: deque[Any] = deque(maxlen=OUTBOX_MAX)
         self._told: dict[str, State] = {}
+        self._told_holdings: list[Holding] = []
         self._questions = Questions(process.world)
         self._asked: dict[str, Question] = {}
         self._pacts: dict[str, str] = {}
@@ -234,6 +238,7 @@ class SupervisorLink:
                     for message in reader.feed(data):
                         self._hear(message)
                 self._look_at_runs()
+                self._look_at_pacts()
                 self._look_at_questions()
                 self._flush(link)
                 if self._closing and not self._outbox:
@@ -248,6 +253,7 @@ class SupervisorLink:
             runs = list(self._process.runs.values())
             first += [self._began(run) for run in runs if not run.inherited]
         self._told.clear()
+        self._told_holdings = []
         link.sendall(b"".join(frame(message) for message in first + waiting))
 
     def _flush(self, link: socket.socket) -> None:
@@ -267,6 +273,9 @@ class SupervisorLink:
                 self._settled.set()
             case Instruct():
                 self._instruct(message)
+            case Pacts():
+                for pact_set in message.sets:
+                    self._process.adopt(pact_set)
             case Told(answer=answer):
                 question = self._asked.get(answer.claim)
                 if question is not None:
@@ -288,6 +297,12 @@ class SupervisorLink:
             reason=instruct.reason, issued_by=instruct.issued_by, arguments=instruct.arguments,
         )  # fmt: skip
         self._obedience.take(order, instruct.run_id)
+
+    def _look_at_pacts(self) -> None:
+        holdings = self._process.holdings()
+        if holdings != self._told_holdings:
+            self._told_holdings = holdings
+            self._outbox.append(Holds(holdings=holdings))
 
     def _look_at_runs(self) -> None:
         for run in list(self._process.runs.values()):

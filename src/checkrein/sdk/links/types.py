@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from checkrein.bus.pacts import Holding, PactSet
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Config
 from checkrein.sdk.run import Run
@@ -30,6 +31,13 @@ class Process(Protocol):
 
     def recalled(self, lines: Sequence[str]) -> None:
         """Somebody waits for what these lines of shared budgets hold."""
+
+    def adopt(self, pact_set: PactSet) -> str:
+        """Puts what the server says in force for one agent, runs under way included; returns why
+        not. An older set changes nothing."""
+
+    def holdings(self) -> list[Holding]:
+        """Which pact each agent of this process lives by."""
 
 
 class Link(Protocol):
