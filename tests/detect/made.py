@@ -81,7 +81,7 @@ class Run:
         advice: str = "ESCALATE",
         runaway: bool | None = None,
     ) -> ScopeDecision:
-        """What may not be tried again is of the class that halts, unless the test says otherwise."""
+        """What may not be tried again is of the class that halts, unless it is said otherwise."""
         return ScopeDecision(
             **self.common(), call_id="c", action={"kind": "tool", "name": tool}, verdict="deny",
             guard=guard, rule=rule, reason=f"`{tool}` is refused by {rule}", advice=advice,
