@@ -1,6 +1,5 @@
 """How fast recorded runs go through a candidate pact, on one core and on two."""
 
-import gzip
 import json
 import re
 import tempfile
@@ -96,7 +95,7 @@ def _first(path: Path) -> Iterator[bytes]:
 def _write(path: Path) -> str:
     """A million lines: the corpus again and again under new run ids, else runs made here."""
     there = CORPUS.is_file()
-    whole = gzip.open(CORPUS).read().splitlines(keepends=True) if there else list(_made())
+    whole = list(lines_of(CORPUS) if there else _made())
     with path.open("wb") as file:
         left, turn = LINES, 0
         while left:

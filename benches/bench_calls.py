@@ -56,7 +56,7 @@ def measured(corpus: str) -> Found:
     denied: dict[str, set[str]] = {}
     for key, event in numbered_events_of(lines_of(SHARED / corpus / "events.jsonl.gz")):
         for line in judge.see(key, event):
-            if line.verdict == "deny" and line.call_id:
+            if line.verdict == "deny" and line.detector in ("tools", "arguments"):
                 denied.setdefault(key[0], set()).add(line.call_id)
         if isinstance(event, ToolReturned):
             was_refused = event.call_id in denied.get(key[0], ())
