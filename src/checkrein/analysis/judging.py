@@ -148,7 +148,8 @@ def _line(key: Key, event: Base, run: Run, verdict: Verdict) -> Line:
         run_id=key[0], seq=key[1], kind="verdict", detector=verdict.guard,
         verdict=verdict.kind, step=event.step, why=verdict.reason, rule=verdict.rule,
         tool=getattr(event, "tool", ""), call_id=getattr(event, "call_id", ""),
-        exact=not run.diverged, runaway=verdict.runaway, pact_version=version_said(verdict.pact_version),
+        exact=not run.diverged, runaway=verdict.runaway,
+        pact_version=version_said(verdict.pact_version),
     )  # fmt: skip
     if verdict.kind in ("deny", "ask") and type(event) is not ToolArguments:
         run.diverged = True
