@@ -22,7 +22,7 @@ from checkrein.policy.ledger import Purse
 QUESTION = "Does a budget that 64 workers share hold, and what does a share of it cost?"
 WORKERS = 64
 USD = 0.3
-PACT = f"pact: bench\nbudgets: {{hour: {{usd: {USD}}}}}\n"
+PACT = f"pact: bench\nbudgets: {{hour: {{usd: {USD}}}, exhausted: stop}}\n"
 ROUNDS = 100_000
 CALL = Amounts(0, 200, 90_000)
 

@@ -71,31 +71,16 @@ def runs_of(corpus: str) -> list[Run]:
                     label["injection_seen_seq"] is not None, bool(label["attack_success"]),
                     bool(label["utility"]), events=[],
                 )  # fmt: skip
-    systems: dict[str, str] = {}
-    for (run_id, number), event in numbered_events_of(_lines(corpus, systems)):
+    for (run_id, number), event in numbered_events_of(
+        lines_of(SHARED / corpus / "events.jsonl.gz")
+    ):
         run = runs.get(run_id)
         if run is not None and isinstance(event, _KEPT):
             run.events.append((number, event))
-            if isinstance(event, RunStart):
-                said = Reasoning(role="system", text=systems.pop(run_id, ""), **_place(event))
-                run.events.append((number, said))
     for run_id, run in runs.items():
         if run.succeeded and run.exposed:
             run.due, run.due_last = _due(run, labels[run_id])
     return list(runs.values())
-
-
-def _lines(corpus: str, systems: dict[str, str]) -> Iterator[bytes]:
-    """The recorded lines; the system prompts, which our events leave out, are noted by the way."""
-    for line in lines_of(SHARED / corpus / "events.jsonl.gz"):
-        if b'"run.start"' in line:
-            fields = json.loads(line)
-            systems[fields["run_id"]] = fields.get("system") or ""
-        yield line
-
-
-def _place(event: Base) -> dict[str, Any]:
-    return {name: getattr(event, name) for name in Base.__struct_fields__}
 
 
 def _due(run: Run, label: dict[str, Any]) -> tuple[int | None, int | None]:

@@ -9,6 +9,7 @@ spent. Begins when a line comes on standard input; prints {"calls", "nano_usd", 
 import json
 import sys
 import threading
+from contextlib import suppress
 from random import Random
 
 import checkrein
@@ -54,7 +55,7 @@ def main() -> None:
     threads, agent = int(sys.argv[1]), sys.argv[2]
     checkrein.init(agent=agent, room="bench")
     found: list[tuple[int, int, int]] = []
-    with checkrein.run(goal="spend", task_type="bench") as run:
+    with suppress(Halted), checkrein.run(goal="spend", task_type="bench") as run:
         print("ready", flush=True)
         sys.stdin.readline()
         workers = [

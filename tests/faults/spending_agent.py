@@ -6,7 +6,7 @@ import threading
 
 import checkrein
 
-WAITS_MAX = 200
+WAITS_MAX = 4
 
 
 @checkrein.tool(kind="read")

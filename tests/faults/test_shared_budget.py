@@ -52,3 +52,31 @@ def test_what_many_share_is_spent_once_whoever_dies(tmp_path: Path) -> None:
                 process.kill()
                 process.wait()
         system.down()
+
+
+@pytest.mark.timeout(120)
+def test_somebody_raises_what_is_spent_and_the_agent_goes_on(tmp_path: Path) -> None:
+    pact, out = tmp_path / "spender.yaml", tmp_path / "out"
+    pact.write_text("pact: spender\nbudgets: {hour: {tool_calls: 5}}\n")
+    system = System(tmp_path)
+    system.environment |= {"CHECKREIN_PACT": str(pact)}
+    system.up()
+    program = [sys.executable, str(AGENT), str(out)]
+    process = subprocess.Popen(program, env=system.environment, text=True)
+    try:
+        (asked,) = eventually(lambda: system.json("approvals"), 30, "it asks")
+        assert asked["rule"] == "budgets.hour.tool_calls"
+        assert made(out) == 5
+        raised = ("--raise", "tool_calls=3", "--reason", "a busy day")
+        system.run("approve", asked["approval_id"], *raised)
+        eventually(lambda: made(out) == 8, 30, "it goes on")
+        (again,) = eventually(lambda: system.json("approvals"), 30, "it asks again")
+        system.run("deny", again["approval_id"], "--reason", "enough")
+        assert process.wait(30) == 0
+        assert out.read_text().splitlines()[-1] == "end budgets.hour.tool_calls"
+        assert made(out) == 8
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        system.down()

@@ -12,13 +12,12 @@ import pytest
 from checkrein.bus import subjects
 from checkrein.bus.memory import MemoryBus, MemoryServer
 from checkrein.bus.messages import CommandRequest, CommandRun, CommandState, decode, encode
-from checkrein.bus.pacts import PactSet, PactText
+from checkrein.bus.pacts import Earlier, PactSet, PactText
 from checkrein.bus.types import Entry, Message
 from checkrein.events import codec
 from checkrein.events.envelope import CHAIN_START, Envelope, advance, pack, partition_of, unpack
 from checkrein.events.types import Base, Incident, Signal
 from checkrein.policy.pact import default_pact, load
-from checkrein.policy.types import Pact
 from checkrein.server.context import RoleContext
 from checkrein.server.watch import STATE_FILE, Pacts, Watch
 from checkrein.world import REAL
@@ -194,29 +193,20 @@ def in_force(text: str) -> bytes:
 
 def test_events_are_judged_by_what_was_in_force_when_they_happened() -> None:
     pacts = Pacts()
-
-    def push(text: str, at_ns: int, standing: bool = False) -> Pact:
-        texts = [PactText("bot", text)]
-        level = PactSet(
-            agent="bot", environment="test", revision=1, enforced=texts, issued_at=at_ns
-        )
-        pacts.take(Entry("bot.test", encode(level), 1), standing)
-        return load(text)
-
-    first = push("pact: one", 50)
-    second = push("pact: two", 100)
+    first, second = load("pact: one"), load("pact: two")
+    level = PactSet(
+        agent="bot", environment="test", revision=1, issued_at=100,
+        enforced=[PactText("bot", "pact: two")],
+        earlier=[Earlier(since=20), Earlier(since=50, enforced=[PactText("bot", "pact: one")])],
+    )  # fmt: skip
+    pacts.take(Entry("bot.test", encode(level), 1))
     assert pacts.of("bot", "test", at_ns=49) == default_pact()
     assert pacts.of("bot", "test", at_ns=50) == pacts.of("bot", "test", at_ns=99) == first
     assert pacts.of("bot", "test", at_ns=100) == pacts.of("bot", "test") == second
     assert pacts.of("bot", "test", first.version, 500) == first
     assert pacts.of("bot", "test", "unknown", 500) == second
-    for n in range(20):
-        push(f"pact: many-{n}", 200 + n)
-    assert pacts.of("bot", "test", first.version, 500).pact == "many-19"
-    older = Pacts()
-    level = PactSet(agent="bot", environment="test", revision=1, issued_at=70)
-    older.take(Entry("bot.test", encode(level), 1), standing=True)
-    assert older.of("bot", "test", at_ns=1).pact == "default"
+    assert pacts.of("bot", "test", at_ns=1) == second
+    assert pacts.of("bot", "lab", at_ns=100) == default_pact()
 
 
 async def test_what_is_in_force_holds_by_agent_and_environment(house: House) -> None:

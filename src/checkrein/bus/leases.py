@@ -8,11 +8,26 @@ All amounts in claims and grants are cumulative (see `policy.ledger`): asking ag
 does no harm.
 """
 
+from typing import cast
+
 import msgspec
 
+from checkrein.bus.approvals import Approval
 from checkrein.bus.messages import SessionRecord
 from checkrein.bus.subjects import token
-from checkrein.policy.accounts import NOTHING, Account, Amounts, Ceiling, Claim, Grant, window_of
+from checkrein.policy.accounts import (
+    MEASURES,
+    NOTHING,
+    Account,
+    Amounts,
+    Ceiling,
+    Claim,
+    Grant,
+    Scope,
+    is_shared,
+    nano,
+    window_of,
+)
 
 CLOCKS_APART_NS = 300_000_000_000
 """How far a holder's clock may be from control's before its hours and days are not taken."""
@@ -67,6 +82,25 @@ class AccountState(msgspec.Struct, frozen=True, kw_only=True):
     lines: int = 0
     lapsed: int = 0
     error: str = ""
+
+
+def raise_of(approval: Approval) -> LedgerRequest | None:
+    """What an approval adds to a shared budget; None: nothing. The account is that of the hour or
+    day in which it was asked, and of whom control knows to have asked."""
+    if approval.status not in ("approved", "used") or not is_shared(approval.rule):
+        return None
+    scope, measure = cast("tuple[Scope, str]", tuple(approval.rule.split(".")[1:]))
+    more = approval.raised.get(measure, 0.0) or approval.raised.get(f"{scope}.{measure}", 0.0)
+    if more <= 0 or measure not in MEASURES:
+        return None
+    name = {"task": approval.task_id, "room": approval.room}.get(scope, approval.agent)
+    amount = {"usd": nano(more)}.get(measure, round(more))
+    amounts = Amounts(*(amount if one == measure else 0 for one in MEASURES))
+    return LedgerRequest(
+        account=Account(scope, approval.environment, name, window_of(scope, approval.asked_at)),
+        raise_id=approval.approval_id, amount=amounts, by=approval.decided_by,
+        reason=approval.decision_reason,
+    )  # fmt: skip
 
 
 def account_key(account: Account) -> str:

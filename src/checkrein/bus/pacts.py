@@ -17,6 +17,8 @@ missed.
 import msgspec
 
 SET_BYTES_MAX = 900_000
+TOGETHER_BYTES_MAX = 1_500_000
+"""So much of sets goes into one answer, and one set at least; the rest comes with the next."""
 
 GARBAGE = "garbage"
 FORGED = "forged"
@@ -43,10 +45,19 @@ class PactText(msgspec.Struct, frozen=True):
     text: str
 
 
+class Earlier(msgspec.Struct, frozen=True, kw_only=True):
+    """What was enforced from `since` (ns since 1970) on."""
+
+    since: int
+    enforced: list[PactText] = []
+
+
 class PactSet(msgspec.Struct, frozen=True, kw_only=True):
     """What is in force for one agent in one environment. `enforced` and `shadow` are texts, the
     agent's own last, each after those it extends; empty: none. The versions are as the server
-    reads them. `revision` rises with every change of this agent's set, and over restarts."""
+    reads them. `revision` rises with every change of this agent's set, and over restarts.
+    `earlier`, the oldest first, stands in the bucket only: for those who judge what has happened
+    before."""
 
     agent: str
     environment: str
@@ -57,6 +68,7 @@ class PactSet(msgspec.Struct, frozen=True, kw_only=True):
     shadow_version: str = ""
     issued_by: str = ""
     issued_at: int = 0
+    earlier: list[Earlier] = []
 
     def says_the_same(self, other: "PactSet") -> bool:
         return self.enforced == other.enforced and self.shadow == other.shadow

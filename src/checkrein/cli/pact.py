@@ -13,6 +13,14 @@ COMMANDS: Commands = {
     ),
     "push": ("checkrein.cli.pact_push:push", "Put a pact in force, in shadow, or down as a draft."),
     "diff": ("checkrein.cli.pact_diff:diff", "What becomes allowed or refused between two pacts."),
+    "backtest": (
+        "checkrein.cli.pact_backtest:backtest",
+        "What a pact would have done to recorded runs.",
+    ),
+    "learn": (
+        "checkrein.cli.pact_learn:learn",
+        "Write the pact that allows what an agent did, and no more.",
+    ),
     "promote": ("checkrein.cli.pact_promote:promote", "Move a version on, with its evidence."),
     "list": ("checkrein.cli.pact_list:list_pacts", "Which versions are in force, and where."),
     "show": ("checkrein.cli.pact_show:show", "A pact's text."),

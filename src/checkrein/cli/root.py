@@ -26,6 +26,7 @@ _COMMANDS: Commands = {
     "pact": ("checkrein.cli.pact:pact", "Pacts: check, push, compare, promote, list."),
     "token": ("checkrein.cli.token:token", "Who else may ask this server, and for what."),
     "replay": ("checkrein.cli.replay:replay", "Send recorded runs through the same path."),
+    "detect": ("checkrein.cli.detect:detect", "Guards and detectors over recorded runs."),
     "schema": ("checkrein.cli.schema:schema", "The JSON Schema of all events."),
     "doctor": ("checkrein.cli.doctor:doctor", "Is all well? What is covered, what is not?"),
     "serve": ("checkrein.cli.up:serve", "Start one role alone, for a cluster."),

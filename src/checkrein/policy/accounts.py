@@ -6,7 +6,7 @@ cumulative since the line was opened (see `policy.ledger`).
 
 from datetime import UTC, datetime
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -101,6 +101,12 @@ class Short(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """As the pact calls it."""
         return f"{self.account.scope}.{MEASURES[self.measure]}"
+
+
+def is_shared(rule: str) -> bool:
+    """Whether a rule's name is of a budget that several runs share (`budgets.hour.usd`)."""
+    parts = rule.split(".")
+    return len(parts) == 3 and parts[0] == "budgets" and parts[1] in get_args(Scope)
 
 
 def nano(usd: float) -> int:

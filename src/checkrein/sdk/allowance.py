@@ -4,6 +4,8 @@ what it cost."""
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from checkrein.policy.accounts import (
     NOTHING,
     UNKNOWN,
@@ -18,12 +20,23 @@ from checkrein.policy.estimates import Estimates, Price, tokens_max
 from checkrein.policy.shortage import unpriced
 from checkrein.policy.types import Pact, Place, Verdict
 from checkrein.sdk import quiet
-from checkrein.sdk.purse import Lacking, Purses, Wish, erred
+from checkrein.sdk.purse import Lacking, Paying, Purses, Wish, erred
 from checkrein.world import World
 
 WINDOW_NS = 1_000_000_000
 """A run's accounts are looked up anew after so long: an hour may have begun."""
 _ONE_CALL = Amounts(tool_calls=1)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A model call that is about to be made."""
+
+    pact: Pact
+    call_id: str
+    provider: str
+    model: str
+    input_chars: int
+    parameters: Mapping[str, Any]
 
 
 class Allowance:
@@ -44,36 +57,36 @@ class Allowance:
         self._reserves = False
 
     def tool(self, pact: Pact, call_id: str, wait: bool) -> Verdict | None:
-        """Before a tool call. None: it may begin, and is to be settled by `done`."""
+        """Before a tool call. None: it may begin, and is to be settled by `tool_done`."""
         try:
-            bounds = self._bounds_of(pact)
-            return self._reserve(pact, bounds, call_id, _ONE_CALL, wait) if bounds else None
+            wish = self._tool_wish(pact, call_id)
+            return None if wish is None else self._reserve(wish, wait)
         except Lacking:
             raise
         except Exception as error:
             return erred(error)
 
-    def model(
-        self, pact: Pact, call_id: str, provider: str, model: str, input_chars: int,
-        parameters: Mapping[str, Any], wait: bool,
-    ) -> Verdict | None:  # fmt: skip
+    def model(self, asked: Asked, wait: bool) -> Verdict | None:
         """Before a model call: the most that it may cost. As `tool`."""
         try:
-            bounds = self._bounds_of(pact)
-            if not bounds:
-                return None
-            made = self._estimates.of(
-                provider, model, input_chars, tokens_max(parameters), self._price
-            )
-            refused = unpriced(pact, bounds, made, model)
-            if refused is not None:
-                return refused
-            amounts = Amounts(0, made.tokens, nano(made.usd or 0.0))
-            return self._reserve(pact, bounds, call_id, amounts, wait)
+            wish = self._model_wish(asked)
+            if not isinstance(wish, Wish):
+                return wish
+            return self._reserve(wish, wait)
         except Lacking:
             raise
         except Exception as error:
             return erred(error)
+
+    def tool_again(self, pact: Pact, call_id: str) -> Paying | None:
+        """For a call that somebody has said yes to: what it must wait for, if anything."""
+        wish = self._tool_wish(pact, call_id)
+        return None if wish is None else self._paying(wish)
+
+    def model_again(self, asked: Asked) -> Paying | None:
+        """As `tool_again`. A yes to a model without a price is one: it counts in tokens."""
+        wish = self._model_wish(asked, priced=False)
+        return self._paying(wish) if isinstance(wish, Wish) else None
 
     def not_made(self, call_id: str) -> None:
         """What was reserved is free again."""
@@ -95,12 +108,31 @@ class Allowance:
         self._estimates.learn(input_chars, input_tokens, output_tokens)
         self._settle(call_id, (0, tokens or None, None if usd is None else nano(usd)))
 
-    def _reserve(
-        self, pact: Pact, bounds: tuple[Bound, ...], call_id: str, amounts: Amounts, wait: bool
-    ) -> Verdict | None:
-        wish = Wish(call_id, pact, bounds, amounts)
+    def _tool_wish(self, pact: Pact, call_id: str) -> Wish | None:
+        bounds = self._bounds_of(pact)
+        return Wish(call_id, pact, bounds, _ONE_CALL) if bounds else None
+
+    def _model_wish(self, asked: Asked, priced: bool = True) -> Wish | Verdict | None:
+        bounds = self._bounds_of(asked.pact)
+        if not bounds:
+            return None
+        made = self._estimates.of(
+            asked.provider, asked.model, asked.input_chars, tokens_max(asked.parameters),
+            self._price,
+        )  # fmt: skip
+        refused = unpriced(asked.pact, bounds, made, asked.model) if priced else None
+        if refused is not None:
+            return refused
+        amounts = Amounts(0, made.tokens, nano(made.usd or 0.0))
+        return Wish(asked.call_id, asked.pact, bounds, amounts)
+
+    def _reserve(self, wish: Wish, wait: bool) -> Verdict | None:
         self._reserves = True
         return self._purses.reserve(wish) if wait else self._purses.reserve_now(wish)
+
+    def _paying(self, wish: Wish) -> Paying:
+        self._reserves = True
+        return Paying(wish, self._purses)
 
     def _settle(self, call_id: str, actual: Actual) -> None:
         try:

@@ -1,13 +1,10 @@
 """What beginning any call has in common: whose boundary it is, and what a refusal or a fault of
 ours becomes."""
 
-import msgspec
-
 from checkrein.policy.types import Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Hold
-from checkrein.sdk.purse import Lacking
 from checkrein.sdk.run import Run
 
 
@@ -22,23 +19,6 @@ def denial(verdict: Verdict, name: str) -> Denied:
 def goes_on(verdict: Verdict) -> bool:
     """Whether the call is to be made."""
     return verdict.kind in ("allow", "modify", "steer")
-
-
-def is_shared(rule: str) -> bool:
-    """Whether a rule is about a budget that several runs share (`budgets.hour.usd`)."""
-    return rule.startswith("budgets.") and rule.count(".") == 2 and not rule.endswith(
-        (".reserved", ".unpriced")
-    )  # fmt: skip
-
-
-class Paid(msgspec.Struct, frozen=True):
-    """What came of waiting for a share of a budget: `refusal` None: it is reserved."""
-
-    refusal: Verdict | None
-
-    @classmethod
-    async def later(cls, lacking: Lacking) -> "Paid":
-        return cls(await lacking.wait())
 
 
 def enter(run: Run, call_id: str, kind: str, name: str, wait: bool) -> None:

@@ -319,8 +319,9 @@ class Client:
 
 
 def _kept_folder(config: Config) -> Path | None:
-    """Beside the recorders. Under a supervisor it is the supervisor who keeps pacts."""
-    if config.supervisor or not config.recorders:
+    """Beside the recorders. Under a supervisor it is the supervisor who keeps pacts; without a
+    server by choice (`off`) there is nobody whose last word would count."""
+    if config.supervisor or not config.recorders or config.url == "off":
         return None
     return Path(config.recorders).parent / "pacts"
 

@@ -3,26 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from checkrein.events import types as events
 from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
+from checkrein.sdk.allowance import Asked
 from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
-from checkrein.sdk.boundary import (
-    Paid,
-    denial,
-    enter,
-    goes_on,
-    hold_here,
-    is_shared,
-    said,
-    unrecorded,
-)
+from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Held
-from checkrein.sdk.purse import Lacking
+from checkrein.sdk.purse import Lacking, Paying
 from checkrein.sdk.run import Run
 
 MODEL_ADVICE_MARK = "[checkrein]"
@@ -33,9 +23,8 @@ class ModelCall:
     `marked`."""
 
     __slots__ = (
-        "_chars", "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id",
-        "directives",
-        "model", "provider",
+        "_asked", "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id",
+        "directives", "model", "provider",
     )  # fmt: skip
 
     def __init__(self, run: Run | None, provider: str, model: str, call_id: str) -> None:
@@ -45,8 +34,8 @@ class ModelCall:
         self.call_id = call_id
         self.directives: tuple[str, ...] = ()
         self._open = False
+        self._asked: Asked | None = None
         self._pending: Questions[None] | None = None
-        self._chars = 0
         self._started_ns = 0
         self._first_token_ns = 0
 
@@ -75,7 +64,7 @@ class ModelCall:
         stream: bool = False,
     ) -> "ModelCall":
         """`begin` for coroutines: held without blocking the loop."""
-        paid: Paid | None = None
+        paid: Paying | None = None
         call_id = ""
         while True:
             hold = hold_here()
@@ -85,13 +74,14 @@ class ModelCall:
                 call = cls._begin(
                     provider, model, messages, parameters, tools, stream, False, call_id, paid
                 )
-                await call._answered()
-                return call
             except Held:  # paused in between: wait again
                 paid = None
             except Lacking as lacking:  # its share of a budget is not here yet
-                call_id = lacking.wish.call_id
-                paid = await Paid.later(lacking)
+                paid, call_id = lacking.paying, lacking.paying.wish.call_id
+                await paid.wait_async()
+            else:
+                await call._answered()
+                return call
 
     async def _answered(self) -> None:
         """Waits for whom the guard would have asked, if it would. Raises Halted, Denied."""
@@ -116,24 +106,20 @@ class ModelCall:
         stream: bool,
         wait: bool,
         call_id: str = "",
-        paid: Paid | None = None,
+        paid: Paying | None = None,
     ) -> "ModelCall":
         call = cls(None, provider, model, "")
-        given = parameters or {}
         try:
             run = context.current()
             call.call_id = call_id or run.next_call_id()
             _, field, raw = values.packed(messages)
-            call._chars = len(raw)
-            refusal = (
-                run.allowance.model(
-                    run.seat.pact, call.call_id, provider, model, len(raw), given, wait
-                )
-                if paid is None else paid.refusal
-            )  # fmt: skip
+            call._asked = Asked(
+                run.seat.pact, call.call_id, provider, model, len(raw), parameters or {}
+            )
+            refusal = run.allowance.model(call._asked, wait) if paid is None else paid.refusal
             enter(run, call.call_id, "model", model, wait)
             call._run = run
-            pending = call._judge(run, messages, field, raw, given, tools, stream, refusal)
+            pending = call._judge(run, call._asked, messages, field, raw, tools, stream, refusal)
             if wait:
                 drive(pending)
             else:
@@ -187,14 +173,15 @@ class ModelCall:
     def _judge(
         self,
         run: Run,
+        asked: Asked,
         messages: Any,
         field: Any,
         raw: bytes,
-        parameters: Mapping[str, Any],
         tools: Sequence[str],
         stream: bool,
         refusal: Verdict | None,
     ) -> Questions[None]:
+        parameters = asked.parameters
         digest = values.hash_of(raw)
         try:
             yield from run.model_step(digest, self.call_id)
@@ -213,7 +200,7 @@ class ModelCall:
                 run.seat.model_returned(0, 0, 0.0, now_ns, "", self.call_id)
                 verdict = refusal
             if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
-                yield from self._settle(run, action, verdict)
+                yield from self._settle(run, action, verdict, asked)
         except BaseException:
             run.allowance.not_made(self.call_id)
             run.leave(self.call_id)
@@ -228,12 +215,21 @@ class ModelCall:
         self._open = True
         run.tally.model_began(self.model)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
+    def _settle(
+        self, run: Run, action: Action, verdict: Verdict, asked: Asked
+    ) -> Questions[None]:  # fmt: skip
         run.decided(action, verdict)
         refusal = yield from escalate(run, action, verdict)
         if refusal is None and verdict.kind == "ask":
-            again = self._with_share if is_shared(verdict.rule) else run.seat.granted
-            refusal = yield from approve(run, action, verdict, again)
+            run.allowance.not_made(self.call_id)  # while people think, others may spend it
+            refusal = yield from approve(run, action, verdict, run.seat.granted)
+            paying = run.allowance.model_again(asked) if refusal is None else None
+            if paying is not None:
+                yield paying
+                refusal = paying.refusal
+                if refusal is not None:
+                    run.decided(action, refusal)
+                    run.seat.model_returned(0, 0, 0.0, run.world.monotonic_ns(), "", self.call_id)
         elif refusal is None and verdict.kind == "deny":
             refusal = verdict
         if refusal is not None:
@@ -241,19 +237,6 @@ class ModelCall:
             raise denial(refusal, self.model or "model call")
         if verdict.kind == "steer":
             run.advise(verdict.guidance or verdict.reason)
-
-    def _with_share(self, action: Action, now_ns: int) -> Verdict:
-        """Judges again after somebody has raised a shared budget: now there may be a share."""
-        run = self._run
-        if run is None:
-            raise ValueError("a call outside of any run")
-        given = {} if action.tokens_max is None else {"max_tokens": action.tokens_max}
-        refusal = run.allowance.model(
-            run.seat.pact, self.call_id, self.provider, self.model, self._chars, given, True
-        )
-        if refusal is not None:
-            return msgspec.structs.replace(refusal, kind="deny")
-        return run.seat.granted(action, now_ns)
 
     def _finish(
         self,
@@ -285,8 +268,8 @@ class ModelCall:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
             run.seat.model_returned(usage[0], usage[1], usd, now_ns, model, self.call_id)
             run.allowance.model_done(
-                self.call_id, self._chars, usage[0], usage[1], usd, failed=bool(error),
-                begun=self._first_token_ns > 0,
+                self.call_id, self._asked.input_chars if self._asked is not None else 0,
+                usage[0], usage[1], usd, failed=bool(error), begun=self._first_token_ns > 0,
             )  # fmt: skip
             run.leave(self.call_id)
             run.tally.model_ended(usage[0], usage[1], usd, error)

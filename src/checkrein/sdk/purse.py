@@ -52,19 +52,32 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 class Lacking(Exception):
-    """A call must wait for its share of a budget, in its own way (`wait`). Never
-    reaches the agent."""
+    """A coroutine must wait for its share of a budget. Never reaches the agent."""
+
+    def __init__(self, paying: "Paying") -> None:
+        super().__init__(paying.wish.call_id)
+        self.paying = paying
+
+
+class Paying:
+    """A share of a budget that is waited for, in either way; then `refusal` says whether the call
+    may not begin."""
 
     def __init__(self, wish: Wish, purses: "Purses") -> None:
-        super().__init__(wish.call_id)
         self.wish, self._purses = wish, purses
+        self.refusal: Verdict | None = None
 
-    async def wait(self) -> Verdict | None:
-        """As `Purses.reserve`, and the loop goes on meanwhile. Raises no Exception."""
+    def wait(self) -> None:
         try:
-            return await self._purses.reserve_async(self.wish)
+            self.refusal = self._purses.reserve(self.wish)
         except Exception as error:
-            return erred(error)
+            self.refusal = erred(error)
+
+    async def wait_async(self) -> None:
+        try:
+            self.refusal = await self._purses.reserve_async(self.wish)
+        except Exception as error:
+            self.refusal = erred(error)
 
 
 _Steps = Generator[tuple[int | None, float], None, Verdict | None]
@@ -102,7 +115,7 @@ class Purses:
         """As `reserve`, but raises Lacking instead of waiting."""
         if self._try(wish) is None:
             return None
-        raise Lacking(wish, self)
+        raise Lacking(Paying(wish, self))
 
     async def reserve_async(self, wish: Wish) -> Verdict | None:
         """As `reserve`, and the loop goes on meanwhile."""

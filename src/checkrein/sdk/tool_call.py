@@ -26,20 +26,11 @@ from checkrein.sdk.asking import (
     escalate,
     raise_budgets,
 )
-from checkrein.sdk.boundary import (
-    Paid,
-    denial,
-    enter,
-    goes_on,
-    hold_here,
-    is_shared,
-    said,
-    unrecorded,
-)
+from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
-from checkrein.sdk.purse import Lacking
+from checkrein.sdk.purse import Lacking, Paying
 from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
@@ -118,7 +109,7 @@ class ToolCall:
         own: bool = False,
     ) -> "ToolCall":
         """`begin` for coroutines: held without blocking the loop."""
-        paid: Paid | None = None
+        paid: Paying | None = None
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
@@ -127,14 +118,15 @@ class ToolCall:
                 call = cls._begin(
                     name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
                 )
-                if call._pending is not None:
-                    await call._answered()
-                return call
             except Held:  # paused in between: wait again
                 paid = None
             except Lacking as lacking:  # its share of a budget is not here yet
-                call_id = lacking.wish.call_id
-                paid = await Paid.later(lacking)
+                paid, call_id = lacking.paying, lacking.paying.wish.call_id
+                await paid.wait_async()
+            else:
+                if call._pending is not None:
+                    await call._answered()
+                return call
 
     async def _answered(self) -> None:
         """Waits for whom the guard would have asked. Raises Halted, Denied."""
@@ -160,7 +152,7 @@ class ToolCall:
         parse_error: str,
         own: bool,
         wait: bool,
-        paid: Paid | None = None,
+        paid: Paying | None = None,
     ) -> "ToolCall":
         call = cls(None, name, arguments, call_id)
         try:
@@ -179,7 +171,7 @@ class ToolCall:
             )  # fmt: skip
             enter(run, call.call_id, "tool", name, wait)
             call._run = run
-            call._judge(run, kind, known_tools, why, parse_error, refusal, wait)
+            call._judge(run, kind, known_tools, why, parse_error, wait, refusal)
         except Exception as error:
             if isinstance(error, Denied | Held | Lacking):
                 raise
@@ -209,8 +201,8 @@ class ToolCall:
         known_tools: Sequence[str],
         why: str,
         parse_error: str,
-        refusal: Verdict | None,
         wait: bool,
+        refusal: Verdict | None,
     ) -> None:
         # The way of every call: fields that are empty are not given, and no layer stands between
         # this and the recorder, which never raises.
@@ -287,24 +279,25 @@ class ToolCall:
         elif verdict.rule.startswith(ESCALATIONS):  # somebody has taken note by now
             self._go_on(run, action, self.arguments)
         else:
+            run.allowance.not_made(self.call_id)  # while people think, others may spend it
             answer = yield from ask(run, action, verdict, self._words)
             if isinstance(answer, Verdict):
                 self._refuse(run, action, answer)
-            else:
-                self._approved(run, action, answer)
+            paying = run.allowance.tool_again(run.seat.pact, self.call_id)
+            if paying is not None:
+                yield paying
+                if paying.refusal is not None:
+                    self._refuse(run, action, paying.refusal)
+            self._approved(run, action, answer, verdict.rule)
 
-    def _approved(self, run: Run, action: Action, question: Asking) -> None:
+    def _approved(self, run: Run, action: Action, question: Asking, rule: str) -> None:
         """Goes on with exactly what was approved. Raises Denied."""
         answer = question.answer
         if answer is None:
             raise ValueError("an approval without an answer")
         if question.digest_with(self.arguments) != question.digest:
             self._refuse(run, action, CHANGED)
-        raise_budgets(run, answer.raised)
-        if is_shared(question.rule):  # it was refused its share: now there may be one
-            lacking = run.allowance.tool(run.seat.pact, self.call_id, True)
-            if lacking is not None:
-                self._refuse(run, action, lacking)
+        raise_budgets(run, answer.raised, rule)
         if answer.edited:
             self.arguments, self.changed = answer.arguments, True
             run.decided(action, _edited(answer.arguments, answer.by, question))

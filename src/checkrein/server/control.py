@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from checkrein.bus import orders, subjects
-from checkrein.bus.approvals import Approval, Escalation
+from checkrein.bus.approvals import Approval, Escalation, GateQuery
 from checkrein.bus.messages import (
     Beat,
     CommandRequest,
@@ -63,6 +63,7 @@ _log = logging.getLogger(__name__)
 ANSWER_BYTES_MAX = 1_800_000
 DRAIN_S = 3.0
 RECORD_EVERY_S = 5.0
+LIMIT_ALL = 1_000_000
 T = TypeVar("T")
 
 
@@ -74,6 +75,7 @@ async def run(context: RoleContext) -> None:
     ledger = await LedgerDesk.open(
         context.control_bus, edge.sessions, context.world, edge.auditor.add
     )
+    edge.keep_ledger(ledger)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in (*edge.works(), *ledger.works())]
         subscriptions = [*await edge.listen(), *await ledger.listen()]
@@ -101,6 +103,7 @@ class Edge:
         self._bus = context.control_bus
         self._world = context.world
         self.control = control
+        self._ledger: LedgerDesk | None = None
         self._nudge = asyncio.Event()
         self._next_due_ns = 0
         self._records = buckets[subjects.BUCKET_CONTROL]
@@ -157,6 +160,17 @@ class Edge:
         await edge.carry_out(actions)
         bus.on_connection(edge.on_connection)
         return edge
+
+    def keep_ledger(self, ledger: LedgerDesk) -> None:
+        """Approvals that raise shared budgets are told to it; those of an earlier start now."""
+        self._ledger = ledger
+        for approval in self.control.approvals(GateQuery(all=True, limit=LIMIT_ALL)):
+            ledger.approved(approval)
+
+    def _raise_budgets(self, approval_id: str) -> None:
+        if self._ledger is not None:
+            for approval in self.control.approvals(GateQuery(ids=[approval_id], all=True)):
+                self._ledger.approved(approval)
 
     async def listen(self) -> list[Subscription]:
         bus = self._bus
@@ -226,6 +240,8 @@ class Edge:
             case Save():
                 self._savers[action.kind].add(action.key)
             case Keep():
+                if action.kind == "approval":
+                    self._raise_budgets(action.key)
                 self._keeper.add(action)
             case Notify():
                 if self._webhook is not None:

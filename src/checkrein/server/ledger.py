@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from checkrein.bus import subjects
+from checkrein.bus.approvals import Approval
 from checkrein.bus.leases import (
     CLAIMS_MAX,
     AccountState,
@@ -25,6 +26,7 @@ from checkrein.bus.leases import (
     account_key,
     asks_nothing,
     objection_to_claim,
+    raise_of,
 )
 from checkrein.bus.messages import MessageError, decode, encode
 from checkrein.bus.types import Bucket, Bus, BusError, Message, Subscription, WrongRevision
@@ -39,6 +41,8 @@ _log = logging.getLogger(__name__)
 WRITERS = 4
 SWEEP_EVERY_S = 5.0
 WAITING_MAX = 10_000
+RAISED_NS = 86_400 * 10**9
+"""Approvals older than this have raised what they raise."""
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -150,11 +154,30 @@ class LedgerDesk:
 
     async def ask(self, request: LedgerRequest, message: Message) -> None:
         """Answers with an AccountState; a raise, once it is durable, and it is audited."""
-        at = self._world.now_ns()
         if account_key(request.account) in self._unreadable:
             why = "what was written down of it cannot be read"
             await self._respond(message, encode(AccountState(account=request.account, error=why)))
             return
+        state = self._raise(request)
+        again = encode(AccountState(account=request.account, error="ask again"))
+        keys = {account_key(request.account)} if request.raise_id and not state.error else set()
+        await self._answer_when_durable(message, encode(state), again, keys)
+
+    def approved(self, approval: Approval) -> None:
+        """Somebody has raised a shared budget with an approval: it stands in the ledger from now
+        on, once, however often this is told (also after a restart)."""
+        request = raise_of(approval)
+        if request is None or self._world.now_ns() - approval.asked_at > RAISED_NS:
+            return
+        key = account_key(request.account)
+        if key not in self._unreadable:
+            self._raise(request)
+            if self._durable.get(key, 0) < self.ledger.version(key):
+                self._dirty.setdefault(key)
+                self._news.set()
+
+    def _raise(self, request: LedgerRequest) -> AccountState:
+        at = self._world.now_ns()
         state, changed = self.ledger.raise_by(request, self._world.monotonic_ns(), at)
         if changed:
             record = {
@@ -163,9 +186,7 @@ class LedgerDesk:
                 "raise_id": request.raise_id, "at": at,
             }  # fmt: skip
             self._audit(Audit("budget", f"budget/{request.raise_id}", record))
-        again = encode(AccountState(account=request.account, error="ask again"))
-        keys = {account_key(request.account)} if request.raise_id and not state.error else set()
-        await self._answer_when_durable(message, encode(state), again, keys)
+        return state
 
     # -- answered -------------------------------------------------------------------------------
 

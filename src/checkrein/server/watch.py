@@ -21,7 +21,7 @@ import msgspec
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import CommandRequest, CommandState, MessageError, decode, encode
-from checkrein.bus.pacts import PactSet, place_of
+from checkrein.bus.pacts import PactSet, PactText, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
 from checkrein.detect.catalogue import detectors
 from checkrein.detect.engine import Engine
@@ -46,7 +46,6 @@ RETRY_S = 0.5
 BUSY_MS_MAX = 5
 IDLE_TICKS_MAX = 3
 INCIDENTS_KEPT_MAX = 2_000
-PACTS_KEPT_MAX = 8
 STATE_FILE = "state.msgpack"
 
 
@@ -58,7 +57,7 @@ async def run(context: RoleContext) -> None:
 
 class Pacts:
     """What is and was in force, by agent and environment, as the bucket of levels has it;
-    `default` holds for all others. The last few of each are kept: events tell of decisions that
+    `default` holds for all others. The last few of each are known: events tell of decisions that
     were taken by them."""
 
     def __init__(self) -> None:
@@ -66,42 +65,42 @@ class Pacts:
         self._default = default_pact()
 
     def of(self, agent: str, environment: str, version: str = "", at_ns: int | None = None) -> Pact:
-        """The one of that version; else the one in force at that time, or now."""
+        """The one of that version; else the one in force at that time. Without a time, and for what
+        is older than all that is known: the one in force now."""
         place = place_of(environment)
-        own = self._pacts.get((agent, place)) or []
-        all_of_us = self._pacts.get((EVERYONE, place)) or []
+        everyones = self._pacts.get((EVERYONE, place)) or []
+        known = self._pacts.get((agent, place)) or everyones
+        if not known:
+            return self._default
         if version:
-            for _, pact in reversed([*all_of_us, *own]):
+            for _, pact in (*reversed(known), *reversed(everyones)):
                 if pact.version == version:
                     return pact
-        for since_ns, pact in (*reversed(own), *reversed(all_of_us)):
-            if at_ns is None or since_ns <= at_ns:
+        for since_ns, pact in reversed(known):
+            if at_ns is not None and since_ns <= at_ns:
                 return pact
-        return self._default
+        return known[-1][1]
 
-    def take(self, entry: Entry, standing: bool = False) -> tuple[str, str, Pact] | None:
+    def take(self, entry: Entry) -> tuple[str, str, Pact] | None:
         """A change of the bucket; what is now in force for an agent, if it has a pact. One that
-        cannot be read changes nothing, as everywhere else. `standing`: it stood there before
-        anybody looked, since when nobody knows."""
+        cannot be read changes nothing, as everywhere else."""
         agent, environment = subjects.pact_key_of(entry.key)
         if entry.value is None:
             self._pacts.pop((agent, environment), None)
             return None
         try:
             level = decode(entry.value, PactSet)
-            pact = read_chain([(each.name, each.text) for each in level.enforced])
+            known = [(each.since, _read(each.enforced)) for each in level.earlier]
+            pact = _read(level.enforced)
         except (PactError, MessageError) as error:
             _log.error("a pact in force cannot be read, the one before holds here: %s", error)
             return None
-        before = self.of(agent, environment)
-        known = self._pacts.setdefault((agent, environment), [])
-        if known and known[-1][1].version == pact.version:
-            return None
-        if not known and not standing:
-            known.append((0, before))
-        known.append((0 if standing else level.issued_at, pact))
-        del known[:-PACTS_KEPT_MAX]
+        self._pacts[agent, environment] = [*known, (level.issued_at, pact)]
         return agent, environment, pact
+
+
+def _read(texts: list[PactText]) -> Pact:
+    return read_chain([(each.name, each.text) for each in texts])
 
 
 class Watch:
@@ -125,7 +124,7 @@ class Watch:
         incidents = await self._control.bucket(subjects.BUCKET_INCIDENTS)
         pacts = await self._control.bucket(subjects.BUCKET_PACT_LEVELS)
         for entry in await pacts.entries():
-            self._pacts.take(entry, standing=True)
+            self._pacts.take(entry)
         for entry in await incidents.entries():
             self._kept[entry.key] = entry.revision
         await self._take_up()

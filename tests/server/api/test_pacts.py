@@ -116,6 +116,21 @@ async def test_revisions_rise_and_the_newest_is_in_the_grant(stand: Stand) -> No
     assert [each.revision for each in later.got] == [second.revision]
 
 
+async def test_the_level_tells_what_it_replaced_and_the_message_does_not(stand: Stand) -> None:
+    async with stand.client() as client, holder(stand, client, "bot") as it:
+        for number in range(8):
+            await push(client, "bot", f"pact: p{number}\n")
+            found = await it.next()
+        bucket = await stand.control_bus.bucket(subjects.BUCKET_PACT_LEVELS)
+        entry = await bucket.get("bot.development")
+    assert entry is not None
+    level = decode(entry.value or b"", PactSet)
+    texts = [[text.text for text in each.enforced] for each in level.earlier]
+    assert texts == [[f"pact: p{number}\n"] for number in range(3, 7)]
+    assert [each.since for each in level.earlier] == sorted(each.since for each in level.earlier)
+    assert found.earlier == []
+
+
 async def test_who_missed_the_edge_gets_the_level_with_its_next_word(stand: Stand) -> None:
     async with stand.client() as client, holder(stand, client, "bot") as it:
         it.inbox = PactInbox(it.inbox.key, "")
@@ -124,6 +139,24 @@ async def test_who_missed_the_edge_gets_the_level_with_its_next_word(stand: Stan
         it.inbox = PactInbox(it.inbox.key, "")  # as if the edge had been lost
         assert await it.say() == 1
         assert await it.say() == 0
+
+
+async def test_what_is_too_large_for_one_answer_comes_in_several(stand: Stand) -> None:
+    """Forty agents under a default of 60 KiB: neither the grant nor an answer holds them all."""
+    agents = [f"a{number}" for number in range(40)]
+    text = "pact: default\njob: " + "x" * 60_000 + "\n"
+    async with stand.client() as client:
+        await push(client, "default", text)
+        body = {"kind": "sdk", "agents": agents}
+        grant = (await client.post("/api/v1/sessions", json=body)).json()
+        made = Holder(stand.control_server.connect(), grant, agents)
+        counts = []
+        while count := await made.say():
+            counts.append(count)
+        await made.bus.close()
+    assert 0 < len(grant["pact_sets"]) < 40
+    assert len(counts) > 1
+    assert sum(counts) == 40
 
 
 async def test_a_session_learns_nothing_of_other_agents_pacts(stand: Stand) -> None:

@@ -9,13 +9,19 @@ from checkrein.policy.flow.addresses import Internal
 from checkrein.policy.flow.directives import Directive
 from checkrein.policy.flow.identifiers import leaves
 from checkrein.policy.flow.normal import keys
-from checkrein.policy.flow.profile import APPROVALS_TO_PROMOTE, HISTORY_MIN, MATURE_RUNS
+from checkrein.policy.flow.profile import (
+    APPROVALS_TO_PROMOTE,
+    HISTORY_MIN,
+    MATURE_RUNS,
+    USUAL_TIMES,
+)
 from checkrein.policy.flow.sources import sends_out
 from checkrein.policy.flow.state import Lineage, Origin, State
 from checkrein.policy.types import Deed, ToolRule, VerdictKind
 
 SHOWN_CHARS_MAX = 120
 PROSE_CHARS_MIN = 6
+DICTATED_WORDS_MIN = 4
 PROSE_CHARS_MAX = 300
 
 
@@ -45,7 +51,9 @@ def learned(state: State, lineage: Lineage, deed: Deed, house: House) -> Objecti
     about while the type has fewer than 20 runs, refused from then on. What somebody let pass three
     times is usual."""
     tool = lineage.tool
-    if _is_new(state, [tool], state.profile.knows_sink(tool)):
+    own = state.profile
+    never = not own.knows_sink(tool)
+    if never and (own.runs >= HISTORY_MIN or _is_new(state, [tool], False)):
         if lineage.acts or any(not origin.by_user for origin in lineage.origins):
             return _novelty(state, [tool], f"`{tool}` was never called")
         return None
@@ -54,7 +62,8 @@ def learned(state: State, lineage: Lineage, deed: Deed, house: House) -> Objecti
         made_up = not origin.mask and not origin.unknown and not origin.address
         if not edges or made_up or _is_usual(state, lineage, origin):
             continue
-        if _is_new(state, edges, any(state.profile.knows(edge) for edge in edges)):
+        known = any(state.profile.knows(edge) for edge in edges)
+        if _is_new(state, edges, known):
             return _novelty(state, edges, f"{_came(state, origin)}, and that way was never taken")
         target = f"{tool}.{origin.argument}"
         name = f"{target} = {origin.key[:64]}"
@@ -69,7 +78,8 @@ def learned(state: State, lineage: Lineage, deed: Deed, house: House) -> Objecti
 
 
 def _is_new(state: State, names: list[str], known: bool) -> bool:
-    return not known and all(state.profile.is_surprising(name, state.whole) for name in names)
+    own, whole = state.profile, state.whole
+    return not known and all(own.is_surprising(name, whole) for name in names)
 
 
 def _is_usual(state: State, lineage: Lineage, origin: Origin) -> bool:
@@ -77,7 +87,7 @@ def _is_usual(state: State, lineage: Lineage, origin: Origin) -> bool:
     target = f"{lineage.tool}.{origin.argument}"
     return (
         state.profile.times(target, origin.key) > 0
-        or state.whole.times(target, origin.key) >= HISTORY_MIN
+        or state.whole.times(target, origin.key) >= USUAL_TIMES
     )
 
 
@@ -117,10 +127,11 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
                     _inputs(each, origin),
                 )
     first = state.directives[0]
-    said = _said_there(state, deed) if first.strong and lineage.acts else None
+    settled = state.profile.runs >= HISTORY_MIN
+    said = _said_there(state, deed, settled) if lineage.acts else None
     if said is not None:
         return said
-    usual = not fresh and state.profile.runs >= HISTORY_MIN and lineage.tool in state.profile.sinks
+    usual = not fresh and settled and lineage.tool in state.profile.sinks
     if first.strong and lineage.acts and not usual:
         return Objection(
             "ask",
@@ -138,16 +149,20 @@ def _is_known(state: State, lineage: Lineage, origin: Origin) -> bool:
 
 def _is_on_known_way(state: State, lineage: Lineage, origin: Origin) -> bool:
     """The value is usual for the agent, or came as values come in this type of task (in any, where
-    this type has no history)."""
-    known = state.profile if state.profile.runs >= HISTORY_MIN else state.whole
-    return _is_usual(state, lineage, origin) or any(
-        known.knows(edge) for edge in lineage.edges(state, origin)
-    )
+    this type has no history). An address in a type with history must be usual itself."""
+    if _is_usual(state, lineage, origin):
+        return True
+    settled = state.profile.runs >= HISTORY_MIN
+    if settled and origin.address:
+        return False
+    known = state.profile if settled else state.whole
+    return any(known.knows(edge) for edge in lineage.edges(state, origin))
 
 
-def _said_there(state: State, deed: Deed) -> Objection | None:
-    """A text of the call stands word for word beside a plain order, and not in what the user said:
-    the title that was dictated."""
+def _said_there(state: State, deed: Deed, settled: bool) -> Objection | None:
+    """A text of the call stands word for word beside an order, and not in what the user said: the
+    title that was dictated. Beside a faint order only several words count, and only where the type
+    of task has a history."""
     user = state.index.sources[0]
     for leaf in leaves(deed.args):
         if not leaf.free or not PROSE_CHARS_MIN <= len(leaf.text) <= PROSE_CHARS_MAX:
@@ -156,9 +171,11 @@ def _said_there(state: State, deed: Deed) -> Objection | None:
         if user.has_phrase(value[0], value[0].split()):
             continue
         for each in state.directives:
-            if each.strong and each.holds(value):
+            if not each.strong and (not settled or value[0].count(" ") <= DICTATED_WORDS_MIN):
+                continue
+            if each.holds(value):
                 return Objection(
-                    "deny",
+                    "deny" if each.strong else "ask",
                     f"{_shown(leaf.text)} in `{leaf.argument}` stands word for word beside an "
                     f"order to the agent in the result of `{each.tool}` ({', '.join(each.signs)})",
                     {**_inputs(each, None), "argument": leaf.argument},

@@ -16,7 +16,7 @@ WINDOW_CHARS = 600
 TEXT_CHARS_MAX = 262_144
 SIGNS_MAX = 2_000
 DIRECTIVES_MAX = 32
-WEAK = 2.0
+WEAK = 1.0
 STRONG = 4.0
 HELD_CHARS_MIN = 4
 """A shorter value (`11`) says nothing when it stands beside a weak directive."""

@@ -51,6 +51,7 @@ class Follower:
         match event:
             case RunStart():
                 state = self._begin(event.run_id, self._task_type(event))
+                self._flow.heard(state, "system", event.labels.get("system", ""))
                 self._flow.heard(state, "user", event.goal)
             case Reasoning(role=role, text=text) if role:
                 self._flow.heard(self._state(event.run_id), role, text)

@@ -16,11 +16,13 @@ VALUES_MAX = 32
 MATURE_RUNS = 20
 APPROVALS_TO_PROMOTE = 3
 WHOLE = "*"
-HISTORY_MIN = 3
-"""With fewer runs than this a type of task has no history of its own."""
-SURPRISE = 0.05
+HISTORY_MIN = 6
+"""With fewer runs than this a type of task has no history of its own: what is usual for the whole
+agent counts."""
+USUAL_TIMES = 3
+SURPRISE = 0.3
 _CLOSED_USES_MIN = 5
-_CLOSED_NOVELTY_MAX = 0.1
+_CLOSED_NOVELTY_MAX = 0.25
 
 
 class Values(msgspec.Struct):
@@ -44,7 +46,8 @@ class TypeProfile(msgspec.Struct):
 
     def is_surprising(self, name: str, whole: "TypeProfile") -> bool:
         """Whether it says anything that this type has never had a sink or an edge that other types
-        do have: with its share among all runs, the chance of not having seen it in so many."""
+        do have: going by its share among all runs, the chance of not having seen it yet is at most
+        `SURPRISE`."""
         if self.runs < HISTORY_MIN:
             return not (whole.edges.get(name) or whole.sinks.get(name))
         return (1.0 - whole.share(name)) ** self.runs <= SURPRISE or not whole.share(name)
@@ -72,7 +75,7 @@ class TypeProfile(msgspec.Struct):
         """Whether an argument that has always taken few values is given another one.
 
         By Good and Turing (1953): the chance that the next value is new is about the share of
-        values seen exactly once. Below one in ten, and after five uses, a new one is unusual.
+        values seen exactly once. Up to one in four, and after five uses, a new one is unusual.
         """
         values = self.values.get(target)
         if values is None or values.open or values.uses < _CLOSED_USES_MIN:

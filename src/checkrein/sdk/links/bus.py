@@ -38,7 +38,7 @@ from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.leasing import Leasing
 from checkrein.sdk.links.obedience import Obedience
-from checkrein.sdk.links.questions import Questions, ask_all
+from checkrein.sdk.links.questions import Questions, ask_all, say_rest
 from checkrein.sdk.links.records import beat_of, ordered_of, record_of
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
@@ -309,7 +309,7 @@ class BusLink:
                     serving.create_task(self._leasing.run(control, self._session))
             except* _Stop:
                 if self._closing:
-                    await self._last_words(control)
+                    await self._last_words(control, bytes.fromhex(grant.control_key))
             finally:
                 stop.set()
 
@@ -321,11 +321,12 @@ class BusLink:
             self._questions, self._asked, control, session, key, lambda: control.connected
         )
 
-    async def _last_words(self, control: Bus) -> None:
+    async def _last_words(self, control: Bus, key: bytes) -> None:
         with suppress(BusError, TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._beat(control)
                 await self._flush(control)
+                await say_rest(self._questions, control, self._session, key)
         if control.connected:
             await self._shipping.drain(self._drain_s)
 

@@ -17,7 +17,7 @@ import msgspec
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import MessageError, decode, encode
-from checkrein.bus.pacts import SET_BYTES_MAX, PactSet, PactText
+from checkrein.bus.pacts import SET_BYTES_MAX, TOGETHER_BYTES_MAX, Earlier, PactSet, PactText
 from checkrein.bus.types import Bucket, Bus, BusError, Entry, WrongRevision
 from checkrein.control.pact_life import PactRecord
 from checkrein.control.signing import OrderSigner
@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 RETRY_S = 0.5
 SETTLE_EVERY_S = 30.0
 SIGNED_MAX = 2_000
+EARLIER_MAX = 4
+FIRST_NS = 3600 * 1_000_000_000
+"""So long before its first pact an agent is said to have lived by the default."""
 Key = tuple[str, str]
 """(agent, environment)"""
 
@@ -79,12 +82,18 @@ class Levels:
         return None if level is None else self._sign(level)
 
     def newer(self, environment: str, revisions: dict[str, int]) -> list[bytes]:
-        """Signed sets for those agents that have got an older revision, or none."""
-        found = []
+        """Signed sets for those agents that have got an older revision, or none; as many as fit
+        into one message."""
+        found: list[bytes] = []
+        room = TOGETHER_BYTES_MAX
         for agent, revision in revisions.items():
             level = self.of(agent, environment)
             if level is not None and level.revision > revision:
-                found.append(self._sign(level))
+                signed = self._sign(level)
+                room -= len(signed)
+                if found and room < 0:
+                    break
+                found.append(signed)
         return found
 
     async def settle(self, environment: str, agent: str = "") -> list[str]:
@@ -198,6 +207,7 @@ class Levels:
             shadow_version=shadow_version, issued_by=last.by if last is not None else "",
             issued_at=self._world.now_ns(),
         )  # fmt: skip
+        fresh = _with_earlier(fresh, standing, everyone)
         if len(encode(fresh)) > SET_BYTES_MAX - 1_000:
             raise PactError(f"with all it extends it is larger than {SET_BYTES_MAX} bytes")
         return fresh
@@ -220,7 +230,8 @@ class Levels:
         key = (level.agent, level.environment, level.revision)
         data = self._signed.get(key)
         if data is None:
-            data = self._signed[key] = self._signer.sign_pact(level)
+            alone = msgspec.structs.replace(level, earlier=[])
+            data = self._signed[key] = self._signer.sign_pact(alone)
             while len(self._signed) > SIGNED_MAX:
                 del self._signed[next(iter(self._signed))]
         return data
@@ -261,6 +272,22 @@ class Levels:
             except BusError as error:
                 _log.warning("the pacts in force are looked at again later: %s", error)
             await self._world.sleep(RETRY_S if first else SETTLE_EVERY_S)
+
+
+def _with_earlier(fresh: PactSet, standing: PactSet | None, everyone: PactSet | None) -> PactSet:
+    """The level with what it replaces, as far as there is room."""
+    if standing is not None:
+        last = Earlier(since=standing.issued_at, enforced=standing.enforced)
+        earlier = [*standing.earlier, last][-EARLIER_MAX:]
+    else:
+        texts = everyone.enforced if everyone is not None and fresh.agent != EVERYONE else []
+        earlier = [Earlier(since=fresh.issued_at - FIRST_NS, enforced=texts)]
+    while earlier:
+        level = msgspec.structs.replace(fresh, earlier=earlier)
+        if len(encode(level)) <= SET_BYTES_MAX:
+            return level
+        earlier = earlier[1:]
+    return fresh
 
 
 def _read(entry: Entry) -> PactSet | None:

@@ -18,7 +18,7 @@ from checkrein.bus.messages import (
     decode,
     encode,
 )
-from checkrein.bus.pacts import place_of
+from checkrein.bus.pacts import TOGETHER_BYTES_MAX, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
 from checkrein.server.api.problems import BadRequest, Unready
 from checkrein.server.api.routes import pacts
@@ -130,15 +130,19 @@ async def sweep(bucket: Bucket, now_ns: int) -> None:
 
 def _pacts(services: Services, agents: list[str], environment: str) -> dict[str, Any]:
     """Each agent's own pact, or the stored `default`, or "" when there is neither; and all that is
-    in force for it, whole and signed."""
+    in force for it, whole and signed. What would make the answer too large comes over the bus, as
+    soon as the session is connected."""
     texts: dict[str, str] = {}
     sets: dict[str, bytes] = {}
+    room = TOGETHER_BYTES_MAX
     for agent in agents:
         level = services.pacts.levels.of(agent, environment)
-        texts[agent] = level.enforced[-1].text if level is not None and level.enforced else ""
         signed = services.pacts.levels.signed(agent, environment)
-        if signed is not None:
+        texts[agent] = ""
+        if level is not None and signed is not None and room > 0:
+            texts[agent] = level.enforced[-1].text if level.enforced else ""
             sets[agent] = signed
+            room -= len(signed)
     return {"pacts": texts, "pact_sets": sets}
 
 
