@@ -138,6 +138,15 @@ class Judge:
         run = self._runs.known(run_id)
         return None if run is None else run.guard.spent
 
+    def guard(self, run_id: str) -> RunGuard | None:
+        """The guard of a run that is still followed."""
+        run = self._runs.known(run_id)
+        return None if run is None else run.guard
+
+    def forget(self, run_id: str) -> None:
+        """A run is not followed any more."""
+        self._runs.let_go(run_id)
+
     def _end(self, run: Run, event: RunEnd) -> None:
         self._runs.let_go(event.run_id)
         self._ended(event, run.guard)

@@ -29,7 +29,7 @@ class ProfileLearner:
         self.profile = Profile()
         self.runs = 0
         self.left_out = 0
-        watched = _watched(pact)
+        watched = watched_pact(pact)
         self._judge = Judge(lambda agent: watched, detecting=False, ended=self._ended)
         self._suspected: dict[str, bool] = {}
 
@@ -49,7 +49,7 @@ class ProfileLearner:
         learn(self.profile, guard.place.task_type, guard.flow.lesson)
 
 
-def _watched(pact: Pact) -> Pact:
+def watched_pact(pact: Pact) -> Pact:
     """Of the pact only what says where values come from and go, and the one rule."""
     tools = None
     if pact.tools is not None:

@@ -57,7 +57,8 @@ class PactSet(msgspec.Struct, frozen=True, kw_only=True):
     agent's own last, each after those it extends; empty: none. The versions are as the server
     reads them. `revision` rises with every change of this agent's set, and over restarts.
     `earlier`, the oldest first, stands in the bucket only: for those who judge what has happened
-    before."""
+    before. `profile` stands in the message only: the agent's usual flows (`profiles.unpacked`) for
+    runs that begin, empty when no rule asks for them; `profile_revision` says which."""
 
     agent: str
     environment: str
@@ -69,6 +70,8 @@ class PactSet(msgspec.Struct, frozen=True, kw_only=True):
     issued_by: str = ""
     issued_at: int = 0
     earlier: list[Earlier] = []
+    profile: bytes = b""
+    profile_revision: int = 0
 
     def says_the_same(self, other: "PactSet") -> bool:
         return self.enforced == other.enforced and self.shadow == other.shadow

@@ -36,6 +36,7 @@ Control bus
     bucket `pacts`                  <agent>.<environment>  `PactRecord`: versions, stages, history
     bucket `pact_texts`             <digest>          the YAML of a version, never changed
     bucket `pact_levels`            <agent>.<environment>  `PactSet`: what is in force, whole
+    bucket `profiles`               <agent>.<environment>  `LearnedProfile`: usual flows
     bucket `tokens`                 <name>            who may ask the api for what, hashed
     bucket `approvals`              <approval>        what people were asked, and their answers
     bucket `escalations`            <escalation>      what people must look at, and until when
@@ -160,7 +161,7 @@ def pact_key(agent: str, environment: str) -> str:
 
 
 def pact_key_of(key: str) -> tuple[str, str]:
-    """The agent and the environment that a key of `pacts` or `pact_levels` stands for."""
+    """The agent and the environment of a key of `pacts`, `pact_levels` or `profiles`."""
     agent, _, environment = key.partition(".")
     return name_of(agent), name_of(environment)
 
@@ -189,6 +190,7 @@ BUCKET_INCIDENTS = "incidents"
 BUCKET_PACTS = "pacts"
 BUCKET_PACT_TEXTS = "pact_texts"
 BUCKET_PACT_LEVELS = "pact_levels"
+BUCKET_PROFILES = "profiles"
 BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
@@ -212,4 +214,5 @@ BUCKETS = (
     BUCKET_APPROVALS,
     BUCKET_ESCALATIONS,
     BUCKET_LEDGER,
+    BUCKET_PROFILES,
 )

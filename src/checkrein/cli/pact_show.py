@@ -17,9 +17,17 @@ LOG_HEADS = ("WHEN", "BY", "WHAT", "ENVIRONMENT", "STAGE", "VERSION", "BEFORE", 
 @click.argument("agent")
 @click.option("--environment", default="development", show_default=True, help="Where it holds.")
 @click.option("--version", default="", help="Another version than the one in force.")
+@click.option("--profile", is_flag=True, help="The learned flow profile instead, as JSON.")
 @out.server_options
-def show(agent: str, environment: str, version: str, url: str, token: str, as_json: bool) -> None:
+def show(
+    agent: str, environment: str, version: str, profile: bool, url: str, token: str, as_json: bool
+) -> None:
     """The text of AGENT's pact: the one enforced, or a version of it."""
+    if profile:
+        with out.asking(url, token) as client:
+            path = f"/api/v1/pacts/{segment(agent)}/profile"
+            out.say_json(client.get(path, environment=environment))
+        return
     with out.asking(url, token) as client:
         line = client.get(
             f"/api/v1/pacts/{segment(agent)}", environment=environment, version=version

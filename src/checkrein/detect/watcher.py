@@ -42,6 +42,8 @@ OUTBOX_MAX = 10_000
 SNAPSHOT_VERSION = 1
 
 Notice = Callable[[str, str], None]
+Follow = Callable[[Base, int], None]
+"""Hears each event, and our own signals and incidents, with the position in the stream."""
 
 
 class Outgoing(msgspec.Struct):
@@ -65,13 +67,17 @@ class _Kept(msgspec.Struct):
 
 
 class Watcher:
-    """Not for several threads. `notice(who, what)` hears of what goes wrong inside."""
+    """Not for several threads. `notice(who, what)` hears of what goes wrong inside, `follow` of
+    all that happens; what it raises is noticed and takes nothing down."""
 
-    def __init__(self, engine: Engine, notice: Notice = lambda who, what: None) -> None:
+    def __init__(
+        self, engine: Engine, notice: Notice = lambda who, what: None, follow: Follow | None = None
+    ) -> None:
         self.engine = engine
         self.incidents = Incidents()
         self.lanes = Lanes()
         self._notice = notice
+        self._follow = follow
         self.position = 0
         self.catch_up_to = 0
         self.outbox: dict[str, Outgoing] = {}
@@ -157,11 +163,23 @@ class Watcher:
                 self.refused_count += 1
                 continue
             if index == 0 and gap is not None:
-                self._observe(_loss(gap, event), now_ns)
+                loss = _loss(gap, event)
+                self._observe(loss, now_ns)
+                self._pass_on(loss)
             if own:
                 self._heard(event)
             elif self.engine.handles(type(event)):
                 self._observe(event, now_ns)
+            self._pass_on(event)
+
+    def _pass_on(self, event: Base) -> None:
+        if self._follow is None:
+            return
+        try:
+            self._follow(event, self.position)
+        except Exception as error:  # who follows takes nothing down
+            what = f"{error!r} at {type(event).__name__} of run {event.run_id}"
+            self._notice("follow", what)
 
     def _observe(self, event: Base, now_ns: int) -> None:
         if isinstance(event, RunStart | Handoff):
@@ -191,6 +209,7 @@ class Watcher:
             match each:
                 case Signal():
                     self.signal_count += 1
+                    self._pass_on(each)
                     self._send(each.signal_id, each)
                     self._group(each)
                 case Halt():
@@ -208,6 +227,7 @@ class Watcher:
     def _tell(self, case: Case) -> None:
         self.cases[case.incident_id] = case
         event = event_of(case, RECORDER)
+        self._pass_on(event)
         self._send(_incident_key(event), event)
 
     def _send(self, key: str, event: Signal | Incident) -> None:

@@ -220,6 +220,15 @@ class RunGuard:
             self._raised[name] = self._raised.get(name, 0) + amount
             self._set_budgets()
 
+    def know(self, profile: Any) -> None:
+        """Which flows are usual, for a run that began before that was known; one that began with a
+        profile keeps it."""
+        with self._lock:
+            if self.profile is None and profile is not None:
+                self.profile = profile
+                if self.flow is not None:
+                    self.flow.know(profile)
+
     def adopt(self, pact: Pact) -> None:
         """From now on this pact. What the run has spent and done stays; rules that are new are told
         what the run did before (its last 256 calls)."""

@@ -96,6 +96,11 @@ class PairGuard:
                 resolve=self.enforced.resolve, profile=self.enforced.profile,
             )  # fmt: skip
 
+    def know(self, profile: Any) -> None:
+        """Which flows are usual, for guards that know of none."""
+        for guard in self._both():
+            guard.know(profile)
+
     def forked(self) -> None:
         for guard in self._both():
             guard.forked()

@@ -32,6 +32,7 @@ class Guard(Protocol):
     def paused(self, duration_ns: int) -> None: ...
     def raised(self, name: str, amount: float) -> None: ...
     def adopt(self, enforced: Pact, shadow: Pact | None = None) -> None: ...
+    def know(self, profile: Any) -> None: ...
     def forked(self) -> None:
         """In a forked child: no lock may be one that another thread of the parent held."""
 
@@ -48,9 +49,11 @@ class Seat:
         self.revision = revision
 
     @classmethod
-    def of(cls, pact: Pact, shadow: Pact | None = None, revision: int = 0) -> "Seat":
+    def of(
+        cls, pact: Pact, shadow: Pact | None = None, revision: int = 0, profile: Any = None
+    ) -> "Seat":
         """A fresh guard for one run. Raises what reading the pacts' rules raises."""
-        guard = PairGuard(RunGuard(pact, resolve=os.path.realpath))
+        guard = PairGuard(RunGuard(pact, resolve=os.path.realpath, profile=profile))
         if shadow is not None:
             guard.adopt(pact, shadow)
         return cls(guard, pact, revision)
@@ -159,6 +162,13 @@ class Seat:
         self.pact, self.revision = enforced, revision
         return True
 
+    def know(self, profile: Any) -> None:
+        """Which flows are usual, for a run that knows of none; one that has a profile keeps it."""
+        try:
+            self._guard.know(profile)
+        except Exception as fault:
+            self._failed("know", fault)
+
     def paused(self, duration_ns: int) -> None:
         try:
             self._guard.paused(duration_ns)
@@ -205,7 +215,7 @@ class Failed:
         return None
 
     placed = returned = model_returned = heard = remembered = said_confidence = _nothing
-    paused = raised = forked = _nothing
+    paused = raised = forked = know = _nothing
 
 
 def _erred(where: str, error: Exception) -> Verdict:

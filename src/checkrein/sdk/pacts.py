@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from checkrein.bus.pacts import Holding, PactSet
+from checkrein.policy.flow.profile import Profile
 from checkrein.policy.pact import default_pact, load
 from checkrein.policy.pact_chain import read_chain
 from checkrein.policy.types import Pact
@@ -33,11 +34,13 @@ AGENTS_MAX = 10_000
 
 
 class Adopted(msgspec.Struct, frozen=True):
-    """A set with its texts read. `enforced` None: the server has none, only one to watch."""
+    """A set with its texts read. `enforced` None: the server has none, only one to watch.
+    `profile` None: no flows are known to be usual."""
 
     source: PactSet
     enforced: Pact | None
     shadow: Pact | None
+    profile: Profile | None = None
 
 
 class Pacts:
@@ -58,7 +61,7 @@ class Pacts:
         then nothing has changed. An older one than is held changes nothing either."""
         agent = pact_set.agent
         try:
-            fresh = _read(pact_set)
+            fresh = _read(pact_set, self._adopted.get(agent))
         except Exception as error:
             return self._refuse(pact_set, error)
         with self._lock:
@@ -90,6 +93,7 @@ class Pacts:
                 return _seat_of(adopted, adopted.enforced)
             seat = self._own(agent, other_end, local, make_seat)
             if adopted is not None:
+                seat.know(adopted.profile)
                 seat.adopt(seat.pact, adopted.shadow, adopted.source.revision)
             self._local[agent] = seat.pact
             return seat
@@ -164,13 +168,15 @@ class Pacts:
     def _swap(self, run: Run, adopted: Adopted) -> None:
         before = run.seat.pact.version
         enforced = adopted.enforced or self._local.get(run.info.agent) or default_pact()
-        source = adopted.source
+        source, unled = adopted.source, run.seat.revision == 0
         if not run.adopt(enforced, adopted.shadow, source.revision):
             said = f"version {enforced.version} is not adopted by this run, {before} stays"
             quiet.LOG.error("checkrein: run %s: %s", run.run_id, said)
             run.say_pact("pact.not_adopted", said, run.seat.pact)
             self._errors[run.info.agent] = said
             return
+        if unled:  # it began before the server was heard; any other keeps what it began with
+            run.seat.know(adopted.profile)
         if enforced.version != before:
             run.say_pact(
                 "pact.adopted", f"version {enforced.version} takes the place of {before}, put in "
@@ -194,19 +200,35 @@ class Pacts:
         return said
 
 
-def _read(pact_set: PactSet) -> Adopted:
-    """Raises PactError for what this version cannot read."""
+def _read(pact_set: PactSet, standing: Adopted | None = None) -> Adopted:
+    """Raises PactError for what this version cannot read. A profile that it cannot read is none:
+    its rule then asks."""
+    profile = _profile(pact_set)
+    if standing is not None and standing.source.says_the_same(pact_set):
+        return Adopted(pact_set, standing.enforced, standing.shadow, profile)
     name = f"the server's pact of {pact_set.agent}"
 
     def pact_of(texts: list[Any]) -> Pact | None:
         return read_chain([(each.name, each.text) for each in texts], name) if texts else None
 
-    return Adopted(pact_set, pact_of(pact_set.enforced), pact_of(pact_set.shadow))
+    return Adopted(pact_set, pact_of(pact_set.enforced), pact_of(pact_set.shadow), profile)
+
+
+def _profile(pact_set: PactSet) -> Profile | None:
+    if not pact_set.profile:
+        return None
+    from checkrein.bus.profiles import unpacked
+
+    try:
+        return unpacked(pact_set.profile)
+    except Exception as error:
+        quiet.fault(f"reading the flow profile of {pact_set.agent}", error)
+        return None
 
 
 def _seat_of(adopted: Adopted, enforced: Pact) -> Seat:
     try:
-        return Seat.of(enforced, adopted.shadow, adopted.source.revision)
+        return Seat.of(enforced, adopted.shadow, adopted.source.revision, adopted.profile)
     except Exception as error:
         quiet.fault("beginning under the server's pact", error)
         where = f"beginning under version {enforced.version}"

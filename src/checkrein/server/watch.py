@@ -1,5 +1,5 @@
 """The role `watch`: reads every event, runs the detectors, publishes signals and incidents, and
-asks control to halt what runs away.
+asks control to halt what runs away. Beside that it learns which flows are usual (`profiles`).
 
 What may be relied on: every event of the stream EVENTS is looked at once, in the order of its
 lane; a restart neither repeats nor loses a signal (`detect.watcher`); nothing waits for this role.
@@ -31,6 +31,7 @@ from checkrein.policy.pact import PactError, default_pact
 from checkrein.policy.pact_chain import EVERYONE, read_chain
 from checkrein.policy.types import Pact
 from checkrein.server.context import RoleContext
+from checkrein.server.profiles import Profiles
 from checkrein.server.violations import Violations
 
 _log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class Watch:
         self._world = context.world
         self._anchor_ns = context.world.now_ns() - context.world.monotonic_ns()
         self._pacts = Pacts()
+        self.profiles = Profiles(context.world)
         self._file = context.data / context.role / STATE_FILE
         self.watcher = self._new_watcher()
         self._news = asyncio.Event()
@@ -125,8 +127,11 @@ class Watch:
         pacts = await self._control.bucket(subjects.BUCKET_PACT_LEVELS)
         for entry in await pacts.entries():
             self._pacts.take(entry)
+            self.profiles.take_pact(entry)
         for entry in await incidents.entries():
             self._kept[entry.key] = entry.revision
+        profiles = await self._control.bucket(subjects.BUCKET_PROFILES)
+        await self.profiles.open(profiles, await self._bus.last_position(subjects.EVENTS.name))
         await self._take_up()
         async with asyncio.TaskGroup() as group:
             working = [
@@ -134,6 +139,8 @@ class Watch:
                 group.create_task(self._follow_pacts(pacts)),
                 group.create_task(self._tick()),
                 group.create_task(self._save()),
+                group.create_task(self.profiles.follow()),
+                group.create_task(self.profiles.keep(lambda: self.watcher.position)),
                 group.create_task(Violations(self._context).run()),
             ]
             sending = [
@@ -147,6 +154,9 @@ class Watch:
             with suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await self._all_sent()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await self.profiles.write_all(lambda: self.watcher.position)
             await _cancelled([*sending, *self._asking.values()])
         self._write(self.watcher.snapshot())
 
@@ -162,7 +172,8 @@ class Watch:
             _log.error("detector %s: %s", detector, error)
 
         engine = Engine(detectors(), self._pacts.of, report)
-        return Watcher(engine, lambda who, what: _log.warning("%s: %s", who, what))
+        return Watcher(engine, lambda who, what: _log.warning("%s: %s", who, what),
+                       self.profiles.live.see)  # fmt: skip
 
     async def _take_up(self) -> None:
         """Goes on from the last snapshot, if there is one that can be read."""
@@ -213,6 +224,8 @@ class Watch:
             with suppress(BusError):
                 async for entry in bucket.watch():
                     changed = self._pacts.take(entry) if entry.key else None
+                    if entry.key:
+                        self.profiles.take_pact(entry)
                     if changed is not None:
                         self.watcher.engine.pact_changed(*changed)
             await self._world.sleep(RETRY_S)

@@ -60,9 +60,7 @@ class State:
     def __init__(self, profile: Profile | None, task_type: str) -> None:
         self.index = Index()
         self.task_type = task_type
-        profile = profile or Profile()
-        self.profile: TypeProfile = profile.of(task_type)
-        self.whole: TypeProfile = profile.of(WHOLE)
+        self.know(profile or Profile())
         self.directives: list[Directive] = []
         self.private_tool = ""
         self.untrusted_tool = ""
@@ -70,6 +68,11 @@ class State:
         self.lesson = Lesson(sinks=set(), edges=set(), values={})
         self.pending: dict[str, Lineage] = {}
         self.tools_seen: set[str] = set()
+
+    def know(self, profile: Profile) -> None:
+        """From now on this is usual."""
+        self.profile: TypeProfile = profile.of(self.task_type)
+        self.whole: TypeProfile = profile.of(WHOLE)
 
     def lineage(self, tool: str, acts: bool, arguments: dict[str, Any]) -> Lineage:
         """Where a call's values come from."""

@@ -24,6 +24,7 @@ from checkrein.control.signing import OrderSigner
 from checkrein.policy.pact import PactError
 from checkrein.policy.pact_chain import EVERYONE, Named, chain_of, read_chain
 from checkrein.server.api.pact_holders import Holders
+from checkrein.server.api.pact_profiles import Profiles
 from checkrein.server.api.pact_records import Records
 from checkrein.world import World
 
@@ -48,7 +49,8 @@ class Levels:
         self._world, self._bus = world, bus
         self._records, self._holders, self._signer = records, holders, signer
         self._bucket: Bucket | None = None
-        self._signed: dict[tuple[str, str, int], bytes] = {}
+        self.profiles = Profiles(world, bus)
+        self._signed: dict[Key, tuple[int, bytes]] = {}
         self._lock = asyncio.Lock()
         self.levels: dict[Key, PactSet] = {}
         self.trouble: dict[Key, str] = {}
@@ -59,6 +61,7 @@ class Levels:
         self._bucket = await self._bus.bucket(subjects.BUCKET_PACT_LEVELS)
         for entry in await self._bucket.entries():
             self._take(entry)
+        await self.profiles.open()
         self._holders.newer = self.newer
 
     async def follow(self) -> None:
@@ -67,14 +70,18 @@ class Levels:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
             group.create_task(self._settle_again())
+            group.create_task(self.profiles.follow())
+            group.create_task(self.profiles.bring(self.bring))
 
     def of(self, agent: str, environment: str) -> PactSet | None:
         """What is in force for an agent; None: nothing was ever stored for it or for all."""
         own = self.levels.get((agent, environment))
         if own is not None:
-            return own
+            return self.profiles.with_profile(own)
         everyone = self.levels.get((EVERYONE, environment))
-        return None if everyone is None else msgspec.structs.replace(everyone, agent=agent)
+        if everyone is None:
+            return None
+        return self.profiles.with_profile(msgspec.structs.replace(everyone, agent=agent))
 
     def signed(self, agent: str, environment: str) -> bytes | None:
         """The same as it travels."""
@@ -227,11 +234,13 @@ class Levels:
         return texts, pact.version if pact is not None else ""
 
     def _sign(self, level: PactSet) -> bytes:
-        key = (level.agent, level.environment, level.revision)
-        data = self._signed.get(key)
-        if data is None:
+        key = (level.agent, level.environment)
+        revision, data = self._signed.get(key, (0, b""))
+        if revision != level.revision:
             alone = msgspec.structs.replace(level, earlier=[])
-            data = self._signed[key] = self._signer.sign_pact(alone)
+            data = self._signer.sign_pact(alone)
+            self._signed.pop(key, None)
+            self._signed[key] = (level.revision, data)
             while len(self._signed) > SIGNED_MAX:
                 del self._signed[next(iter(self._signed))]
         return data

@@ -311,6 +311,37 @@ class PactActLine(msgspec.Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}
 
 
+class ProfileValuesLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Which values an argument took: in how many `uses`, how many `different` ones; `open` when
+    they are too many to be a fixed set."""
+
+    uses: int
+    different: int
+    open: bool
+
+
+class ProfileTypeLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What is usual in one type of task; the numbers count runs, those of `approved` approvals."""
+
+    runs: int
+    mature: bool
+    sinks: dict[str, int]
+    edges: dict[str, int]
+    approved: dict[str, int]
+    values: dict[str, ProfileValuesLine]
+
+
+class ProfileLine(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent's learned profile. `left_out`: runs that ended and taught nothing."""
+
+    agent: str
+    environment: str
+    revision: int
+    updated_at: int
+    left_out: int
+    types: dict[str, ProfileTypeLine]
+
+
 class PromoteBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """POST /api/v1/pacts/{agent}/promote. `to` is `shadow`, `enforce`, `staging` or `production`;
     `diff` the digest of the difference that was shown (GET …/promotion)."""

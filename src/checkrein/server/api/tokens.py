@@ -1,7 +1,7 @@
 """Who asks: the operator's own token, and those it has made for others.
 
     operator   all; the token in the data folder is one and may, alone, make and revoke tokens
-    approver   reads, and decides on promotions and approvals
+    approver   reads, decides on promotions and approvals, resets learned profiles
     viewer     reads
 
 A token is 256 random bits; of it only the SHA-256 is kept (bucket `tokens`), so it is shown once,
@@ -27,6 +27,7 @@ Role = Literal["operator", "approver", "viewer"]
 OWNER_NAME = "operator"
 RETRY_S = 0.5
 _DECIDES = re.compile(r"/api/v1/(pacts/[^/]+/promote|(approvals|escalations)(/.*)?)")
+_PROFILE = re.compile(r"/api/v1/pacts/[^/]+/profile")
 _TOKENS = re.compile(r"/api/v1/tokens(/.*)?")
 
 
@@ -145,7 +146,10 @@ def may(identity: Identity, method: str, path: str) -> bool:
         return identity.owner
     if method in ("GET", "HEAD") or identity.role == "operator":
         return True
-    return identity.role == "approver" and _DECIDES.fullmatch(path) is not None
+    if identity.role != "approver":
+        return False
+    resets = method == "DELETE" and _PROFILE.fullmatch(path) is not None
+    return resets or _DECIDES.fullmatch(path) is not None
 
 
 def who(scope: Mapping[str, Any]) -> Identity:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, get, post, put
+from litestar import Request, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -24,6 +24,9 @@ from checkrein.server.api.shapes import (
     PactBody,
     PactLine,
     PactVersionLine,
+    ProfileLine,
+    ProfileTypeLine,
+    ProfileValuesLine,
     PromoteBody,
 )
 from checkrein.server.api.tokens import who
@@ -185,6 +188,29 @@ async def store_backtest(
     )  # fmt: skip
 
 
+@get(f"{API}/pacts/{{agent:str}}/profile", operation_id="getProfile")
+async def get_profile(
+    services: NamedDependency[Services], agent: FromPath[str], environment: Environment = ""
+) -> ProfileLine:
+    """Which flows the rule `learned` takes for usual, by type of task; `*` is all of them."""
+    return await _shown_profile(services, agent, place_of(environment))
+
+
+@delete(f"{API}/pacts/{{agent:str}}/profile", operation_id="resetProfile", status_code=200)
+async def reset_profile(
+    services: NamedDependency[Services], request: Request[Any, Any, Any], agent: FromPath[str],
+    environment: Environment = "",
+) -> ProfileLine:  # fmt: skip
+    """Forgets what was learned, for runs that begin from now on; the audit stream says who did."""
+    place = place_of(environment)
+    levels = services.pacts.levels
+    with _answering():
+        if not await levels.profiles.reset(agent, place, who(request.scope).name):
+            raise _no_profile(agent, place)
+        await levels.bring(place)
+    return await _shown_profile(services, agent, place)
+
+
 async def store(services: Services, agent: str, body: PactBody, by: str) -> PactLine:
     """Raises BadRequest, Unready."""
     check_name(agent)
@@ -260,6 +286,37 @@ async def _line(services: Services, record: PactRecord, version: str = "") -> Pa
     )  # fmt: skip
 
 
+async def _shown_profile(services: Services, agent: str, place: str) -> ProfileLine:
+    with _answering():
+        kept = await services.pacts.levels.profiles.get(agent, place)
+    if kept is None:
+        raise _no_profile(agent, place)
+    types = {
+        name: ProfileTypeLine(
+            runs=each.runs, mature=each.mature, sinks=each.sinks, edges=each.edges,
+            approved=each.approved,
+            values={
+                target: ProfileValuesLine(
+                    uses=values.uses, different=len(values.seen), open=values.open
+                )
+                for target, values in each.values.items()
+            },
+        )
+        for name, each in kept.profile.types.items()
+    }  # fmt: skip
+    return ProfileLine(
+        agent=agent, environment=place, revision=kept.revision, updated_at=kept.updated_at,
+        left_out=kept.left_out, types=types,
+    )  # fmt: skip
+
+
+def _no_profile(agent: str, place: str) -> NotThere:
+    return NotThere(
+        f"nothing was learned of agent {agent[:80]!r} in {place[:80]}",
+        "A pact with the flow rule `learned` learns from each run that ends well.",
+    )
+
+
 def _without_record(services: Services, agent: str, environment: str) -> PactLine:
     level = services.pacts.levels.of(agent, environment)
     return _in_force(
@@ -293,4 +350,5 @@ def _rank(environment: str) -> tuple[int, str]:
 
 ROUTES = [
     list_pacts, get_pact, put_pact, list_versions, list_log, diff, plan, promote, store_backtest,
+    get_profile, reset_profile,
 ]  # fmt: skip
