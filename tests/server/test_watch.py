@@ -13,10 +13,12 @@ from checkrein.bus import subjects
 from checkrein.bus.memory import MemoryBus, MemoryServer
 from checkrein.bus.messages import CommandRequest, CommandRun, CommandState, decode, encode
 from checkrein.bus.pacts import Earlier, PactSet, PactText
+from checkrein.bus.profiles import LearnedProfile
 from checkrein.bus.types import Entry, Message
 from checkrein.events import codec
 from checkrein.events.envelope import CHAIN_START, Envelope, advance, pack, partition_of, unpack
 from checkrein.events.types import Base, Incident, Signal
+from checkrein.policy.flow.profile import Profile
 from checkrein.policy.pact import default_pact, load
 from checkrein.server.context import RoleContext
 from checkrein.server.watch import STATE_FILE, Pacts, Watch
@@ -275,3 +277,91 @@ async def test_what_people_decided_about_an_incident_stays(house: House) -> None
             ] < 2:
                 await asyncio.sleep(0.002)
     assert (now["status"], now["owner"], now["count"]) == ("acknowledged", "ann", 2)
+
+
+LEARNING = "pact: p\nflow: [learned]\n"
+EDGE = "read_mail > send_money.recipient"
+
+
+def pays(number: int) -> list[Base]:
+    """A run that pays the account that stood in a mail."""
+    run, account = Run(number), "DE89370400440532013000"
+    return [
+        run.starts(task_type="pay"), *run.calls(Made("read_mail", {}, f"To account {account}.")),
+        *run.calls(Made("send_money", {"recipient": account}, "sent")), run.ends(),
+    ]  # fmt: skip
+
+
+async def kept_profile(house: House) -> LearnedProfile | None:
+    bucket = await house.control.bucket(subjects.BUCKET_PROFILES)
+    entry = await bucket.get("bot.test")
+    return None if entry is None else decode(entry.value or b"", LearnedProfile)
+
+
+async def kept_edges(house: House) -> dict[str, int]:
+    kept = await kept_profile(house)
+    return {} if kept is None else kept.profile.of("pay").edges
+
+
+async def test_usual_flows_are_learned_and_outlive_a_restart(house: House) -> None:
+    bucket = await house.control.bucket(subjects.BUCKET_PACT_LEVELS)
+    await bucket.put("bot.test", in_force(LEARNING))
+    async with house.watching() as watch:
+        await house.record(pays(1))
+        await until(lambda: watch.profiles.live.profiles)
+        await house.record(pays(2))
+        await until(lambda: watch.watcher.event_count == 20)
+    assert await kept_edges(house) == {EDGE: 2}
+    (house.data / "watch" / STATE_FILE).unlink()  # all of the stream is read again
+    async with house.watching() as watch:
+        await house.record(pays(3))
+        await until(lambda: watch.watcher.event_count == 30)
+    assert await kept_edges(house) == {EDGE: 3}
+    kept = await kept_profile(house)
+    assert kept is not None
+    assert kept.position == 3
+
+
+async def test_a_killed_watch_counts_no_run_twice(house: House) -> None:
+    bucket = await house.control.bucket(subjects.BUCKET_PACT_LEVELS)
+    await bucket.put("bot.test", in_force(LEARNING))
+    async with house.watching(killed=True):
+        await house.record(pays(1))
+        async with asyncio.timeout(5):
+            while not await kept_edges(house):
+                await asyncio.sleep(0.002)
+    async with house.watching() as watch:
+        await until(lambda: watch.watcher.event_count == 10)
+    assert await kept_edges(house) == {EDGE: 1}
+
+
+async def test_a_reset_by_somebody_else_holds(house: House) -> None:
+    levels = await house.control.bucket(subjects.BUCKET_PACT_LEVELS)
+    await levels.put("default.test", in_force(LEARNING))
+    bucket = await house.control.bucket(subjects.BUCKET_PROFILES)
+    async with house.watching() as watch:
+        await house.record(pays(1))
+        async with asyncio.timeout(5):
+            while not await kept_edges(house):
+                await asyncio.sleep(0.002)
+        empty = LearnedProfile(
+            agent="bot", environment="test", profile=Profile(types={}), revision=2**40, position=1
+        )
+        await bucket.put("bot.test", encode(empty))
+        live = watch.profiles.live
+        await until(lambda: live.profiles["bot", "test"].revision == 2**40)
+        await house.record(pays(2))
+        await until(lambda: live.profiles["bot", "test"].profile.of("pay").runs == 1)
+    kept = await kept_profile(house)
+    assert kept is not None
+    assert (kept.profile.of("pay").edges, kept.revision) == ({EDGE: 1}, 2**40 + 1)
+
+
+async def test_agents_without_the_rule_have_no_profile(house: House) -> None:
+    bucket = await house.control.bucket(subjects.BUCKET_PACT_LEVELS)
+    await bucket.put("bot.test", in_force("pact: p\nflow: [directive]\n"))
+    async with house.watching() as watch:
+        await house.record(pays(1))
+        await until(lambda: watch.watcher.event_count == 10)
+        assert watch.profiles.live.profiles == {}
+    assert await kept_profile(house) is None
