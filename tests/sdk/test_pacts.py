@@ -13,8 +13,10 @@ from nacl.signing import SigningKey
 import checkrein
 from checkrein.bus import messages, subjects
 from checkrein.bus.pacts import Held, Newer, PactSet, PactText
+from checkrein.bus.profiles import packed
 from checkrein.bus.signed_pacts import sign
 from checkrein.bus.types import Message
+from checkrein.policy.flow.profile import Lesson, Profile, learn
 from checkrein.policy.pact import load
 from checkrein.policy.types import Action
 from checkrein.sdk import quiet
@@ -273,3 +275,63 @@ def test_the_answer_to_what_is_held_brings_what_was_missed() -> None:
         send(it, subjects.PACTS_ASK, b"")
         wait_for(lambda: it.house.client.holdings()[0].revision == 9)
         wait_for(lambda: heard and heard[-1].revisions == {"bot": 9})
+
+
+LEARNED = "pact: learned\nflow: [learned]\n"
+
+
+def known(runs: int) -> bytes:
+    """A profile in which nothing is wired."""
+    profile = Profile(types={})
+    for _ in range(runs):
+        learn(profile, "bills", Lesson(sinks={"look"}))
+    return packed(profile)
+
+
+def wired(it: House) -> list[tuple[str, str]]:
+    return [(e["verdict"], e["rule"]) for e in it.recorder.of("scope.decision") if e["guard"]]
+
+
+def test_a_new_run_has_the_profile_and_one_under_way_keeps_its_own() -> None:
+    with house() as it:
+        it.client.adopt(pact_set(1, LEARNED, profile=known(20)))
+        with checkrein.run(task_type="bills"):
+            it.client.adopt(pact_set(2, LEARNED, profile=b""))
+            with pytest.raises(Denied, match="20 runs of it known"):
+                wire(1)
+        with checkrein.run(task_type="bills") as run:
+            it.client.adopt(pact_set(3, LEARNED, profile=known(20)))
+            assert run.seat.revision == 3
+            with pytest.raises(Denied, match="only 0 of 20 runs"):
+                wire(1)
+    assert [verdict for verdict, _ in wired(it)][0] == "deny"
+
+
+def test_a_run_that_began_before_the_server_was_heard_gets_the_first_profile() -> None:
+    with house() as it, checkrein.run(task_type="bills"):
+        it.client.adopt(pact_set(1, LEARNED, profile=known(20)))
+        with pytest.raises(Denied, match="20 runs of it known"):
+            wire(1)
+
+
+def test_what_is_only_watched_has_the_profile_too() -> None:
+    with house() as it:
+        it.client.adopt(pact_set(1, "", LEARNED, profile=known(20)))
+        with checkrein.run(task_type="bills"):
+            assert wire(1) == 1
+    (told,) = [e for e in it.recorder.of("scope.decision") if e.get("shadow")]
+    assert (told["verdict"], told["rule"]) == ("deny", "flow[0]")
+
+
+def test_a_profile_that_cannot_be_read_is_said_and_the_rule_asks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with house() as it, caplog.at_level(logging.WARNING, "checkrein"):
+        assert it.client.adopt(pact_set(1, LEARNED, profile=b"\xc1")) == ""
+        with (
+            checkrein.run(task_type="bills"),
+            pytest.raises(Denied, match="only 0 of 20 runs"),
+        ):
+            wire(1)
+        assert quiet.faults.pop("reading the flow profile of bot") == 1
+    assert "reading the flow profile of bot" in caplog.text
