@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,3 +103,25 @@ def test_what_was_watched_often_enough_is_enforced(tmp_path: Path) -> None:
     assert kind["mature"] is True
     assert "post_webpage" not in kind["sinks"]
     assert kind["edges"].keys() == {"read_mail > send_money.recipient"}
+
+
+def test_what_people_approved_three_times_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "rent.yaml"
+    file.write_text(PACT.replace("1s", "1m"))
+    with system(tmp_path) as it, agent(it) as bot, ThreadPoolExecutor(1) as beside:
+        pushed = it.run("pact", "push", str(file), "--agent", "bot")
+        assert pushed.returncode == 0, pushed.stderr
+        first = beside.submit(run, bot, "usual")
+        (asked,) = eventually(lambda: it.get("/api/v1/approvals"), 20, "a payment is asked about")
+        assert (asked["tool"], asked["rule"]) == ("send_money", "flow[0]")
+        done = it.run("approve", asked["approval_id"], "--for", "10m", "--reason", "the rent")
+        assert done.returncode == 0, done.stderr
+        assert [first.result(30), run(bot, "usual"), run(bot, "usual")] == ["ok"] * 3
+
+        def approved() -> bool:
+            shown = it.run("pact", "show", "bot", "--profile")
+            kinds = json.loads(shown.stdout)["types"] if shown.returncode == 0 else {}
+            kind = kinds.get("rent", {"approved": {}, "sinks": {}})
+            return bool(kind["approved"] == {"send_money": 3} and not kind["sinks"])
+
+        eventually(approved, 40, "three approvals are counted")
