@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.analysis.crews import crew_of, task_type_of
 from checkrein.events.types import (
     Base,
     MemoryRead,
@@ -36,7 +37,7 @@ SCHEMAS_MAX = 256
 Schemas = Callable[[Mapping[str, str]], Mapping[str, Mapping[str, Any]]]
 """From a run's labels, the JSON schemas of its tools' arguments; empty when they are not known."""
 ProfileOf = Callable[[str], Any]
-"""An agent's flow profile, or None."""
+"""From a crew (an agent's name: see `crews`) to its flow profile, or None."""
 
 
 _MARK = "~"
@@ -167,7 +168,7 @@ class Following:
         schemas = self._schemas_of(event.labels)
         if schemas:
             pact = self._schooled(pact, event.labels, schemas)
-        run = self._put(event, pact, _at(event, event.task_type, event.goal))
+        run = self._put(event, pact, _at(event, task_type_of(event), event.goal), crew_of(event))
         run.tools = tuple(event.tools)
         if event.labels.get("system"):
             run.heard("system", event.labels["system"])
@@ -217,11 +218,11 @@ class Following:
                 self._own[version] = own
         return own
 
-    def _put(self, event: Base, pact: Pact, place: Place) -> Run:
+    def _put(self, event: Base, pact: Pact, place: Place, crew: str = "") -> Run:
         self._runs.pop(event.run_id, None)
         if len(self._runs) >= RUNS_MAX:
             del self._runs[next(iter(self._runs))]
-        profile = self._profile_of(event.agent)
+        profile = self._profile_of(crew or event.agent)
         guard = RunGuard(pact, event.ts, place, profile=profile, watching=True)
         run = self._runs[event.run_id] = Run(guard, self._kinds)
         return run
