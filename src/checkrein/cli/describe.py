@@ -84,7 +84,8 @@ def _decision(e: Fields) -> tuple[str, str]:
     if e["verdict"] == "allow":
         return f"{what}  allowed", CALM
     by = e.get("rule") or e.get("guard", "")
-    decided = f"{e['verdict']} by {by} of {e.get('pact', '')} {e.get('pact_version', '')}".rstrip()
+    pact = f" of {e['pact']} {e.get('pact_version', '')}".rstrip() if e.get("pact") else ""
+    decided = f"{e['verdict']} by {by}{pact}"
     if e.get("shadow"):
         decided = f"would {decided}, which is only watched"
     inputs = f"  because {short(e['inputs'])}" if e.get("inputs") else ""

@@ -6,9 +6,9 @@ there are is the table `_SIGNS`. What stands within the window is kept, so that 
 to carry out just what was ordered there.
 """
 
-import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from checkrein.policy.flow.normal import compact, phrase
 
@@ -84,7 +84,7 @@ _SIGNS: tuple[tuple[str, float, str], ...] = (
     (
         "an order", 1.0,
         r"(?:^|[\n.!?:;>\"'(\-*#]\s{0,4}|\btodo:?\s*|\btask:?\s*|\d[.)]\s)"
-        + _VERB + r"\b(?!\s*[:=(])",
+        + _VERB + r"\b",
     ),
     (
         "to be done", 1.0,
@@ -97,7 +97,16 @@ _SIGNS: tuple[tuple[str, float, str], ...] = (
         r"mentioning|informing|asking|confirm|confirming|confirmation)\w*\b",
     ),
 )  # fmt: skip
-_COMPILED = tuple((name, weight, re.compile(text)) for name, weight, text in _SIGNS)
+
+
+@cache
+def _compiled() -> tuple[tuple[str, float, Any], ...]:
+    """RE2: linear in the text whatever it is. Compiled when the first result is read."""
+    import re2
+
+    return tuple((name, weight, re2.compile(text)) for name, weight, text in _SIGNS)
+
+
 _TOOL_SIGN = "names a tool of the agent"
 _TOOL_WEIGHT = 2.0
 
@@ -151,7 +160,7 @@ def find(text: str, tools: Iterable[str], tool: str, call: str) -> list[Directiv
 
 def _signs(text: str, tools: Iterable[str]) -> Iterator[tuple[int, str, float]]:
     count = 0
-    for name, weight, pattern in _COMPILED:
+    for name, weight, pattern in _compiled():
         for hit in pattern.finditer(text):
             yield hit.start(), name, weight
             count += 1

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from checkrein.policy.flow.directives import DIRECTIVES_MAX, Directive
-from checkrein.policy.flow.identifiers import Leaf, is_weak, leaves, strong
+from checkrein.policy.flow.identifiers import Leaf, goes_to, is_weak, leaves, strong
 from checkrein.policy.flow.index import Index
 from checkrein.policy.flow.normal import decoded, keys
 from checkrein.policy.flow.profile import WHOLE, Lesson, Profile, TypeProfile
@@ -77,9 +77,9 @@ class State:
         for leaf in leaves(arguments):
             if len(origins) >= ORIGINS_MAX:
                 break
-            if leaf.free:
+            if leaf.free and acts:
                 self._prose(leaf, origins)
-            elif acts or "." in leaf.text:
+            elif acts or goes_to(leaf):
                 self._value(leaf, acts, origins)
         if acts:
             for each in origins:
