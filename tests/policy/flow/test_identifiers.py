@@ -84,7 +84,7 @@ values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4)  # type: ignore[arg-type]
+        | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=4)
         | st.tuples(inner, inner)
     ),
     max_leaves=12,
@@ -154,7 +154,8 @@ def test_flooding_launders_nothing() -> None:
 
 @pytest.mark.parametrize(
     "text", ["a" * 300_000, "a@" * 100_000, "%41" * 80_000, "(" * 200_000, "you must " * 30_000,
-             "1234 " * 50_000, "-." * 100_000, "QUJD" * 60_000, "http://" * 40_000, "\n send" * 40_000],
+             "1234 " * 50_000, "-." * 100_000, "QUJD" * 60_000, "http://" * 40_000,
+             "\n send" * 40_000],
 )  # fmt: skip
 def test_the_time_taken_grows_with_the_length_only(text: str) -> None:
     state = FLOW.new_state()
@@ -178,9 +179,8 @@ def test_what_is_an_identifier() -> None:
 
 
 def test_domains_of_a_value() -> None:
-    assert domains("Bob <bob@Corp.example>, https://u:p@evil.example:80/x") == [
-        "corp.example", "evil.example:80", "evil.example",
-    ] or "evil.example" in domains("https://u:p@evil.example:80/x")  # fmt: skip
+    assert "evil.example" in domains("https://corp.example:80@evil.example:80/x")
+    assert domains("Bob <bob@Corp.example>") == ["corp.example"]
     assert domains("www.a.example/x") == ["www.a.example"]
     assert domains("hello") == []
 

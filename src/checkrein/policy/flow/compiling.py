@@ -144,6 +144,8 @@ class Flow:
         text = result if type(result) is str else "\n".join(texts(result))
         if not text:
             return
+        if not text.isascii():  # half characters, which no encoding has
+            text = text.encode("utf-8", "replace").decode()
         index.add(number, text)
         if not trust.trusted:
             named = state.tools_seen.union(self._house.tools)
