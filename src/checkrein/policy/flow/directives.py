@@ -18,6 +18,8 @@ SIGNS_MAX = 2_000
 DIRECTIVES_MAX = 32
 WEAK = 1.0
 STRONG = 4.0
+UNSETTLED = 2.0
+"""What a faint order needs where a type of task has no history to set it against."""
 HELD_CHARS_MIN = 4
 """A shorter value (`11`) says nothing when it stands beside a weak directive."""
 
