@@ -10,7 +10,7 @@ from tests.conftest import role_bus, within
 from checkrein.bus import nats
 from checkrein.bus.embedded import EmbeddedServer
 from checkrein.bus.subjects import EVENTS
-from checkrein.bus.types import BusError, Refused, Unreachable
+from checkrein.bus.types import BusError, Message, Refused, Unreachable
 from checkrein.world import REAL
 
 HOUR_NS = 3_600_000_000_000
@@ -102,3 +102,34 @@ async def test_the_server_cuts_a_connection_when_its_credential_ends(
     await asyncio.wait_for(lost.wait(), 10)
     await within(10, lambda: bus.connected)
     await bus.close()
+
+
+async def test_an_agent_asks_in_its_own_name_and_decides_nothing(
+    nats_events: EmbeddedServer,
+) -> None:
+    async with role_bus(nats_events) as role:
+        heard: list[str] = []
+
+        async def take(message: Message) -> None:
+            heard.append(message.subject)
+
+        for name in ("approvals", "escalations"):
+            await (await role.bucket(name)).put("a1", b"open")
+        for subject in ("ask.*", "ctl.>"):
+            await role.subscribe(subject, take)
+        bus = await session_bus(nats_events, "s1", "bot")
+        try:
+            for subject in (
+                "ask.s2", "ctl.decide", "ctl.acknowledge", "ctl.approvals", "ctl.escalations",
+            ):  # fmt: skip
+                await bus.publish(subject, b"x")
+            for bucket in ("approvals", "escalations"):
+                with pytest.raises((Unreachable, TimeoutError)):
+                    await asyncio.wait_for(bus.last_value(bucket, "a1"), 0.3)
+                with pytest.raises(BusError):
+                    await bus.append(f"$KV.{bucket}.a1", b"approved", timeout_s=0.3)
+            await bus.publish("ask.s1", b"x")
+            await within(5, lambda: heard)
+            assert heard == ["ask.s1"]
+        finally:
+            await bus.close()

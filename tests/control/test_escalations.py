@@ -128,9 +128,16 @@ def test_a_run_escalated_by_command_has_a_clock_too(rig: Rig) -> None:
     assert [i.detector for i in incidents(rig) if i.detector == "escalation"] == ["escalation"]
 
 
+def test_a_run_that_was_over_before_it_was_registered_has_raised_it(rig: Rig) -> None:
+    assert escalate(rig, run_id="r9").status == "open"
+    assert (one(rig).run_id, one(rig).agent) == ("r9", "bot")
+    rig.run_for(301)
+    assert [incident.run_id for incident in incidents(rig)] == ["r9"]
+
+
 def test_nobody_raises_one_for_another_agent(rig: Rig) -> None:
     Holder(rig, "s2").start("r2", agent="other")
     rig.run_for(1)
-    assert escalate(rig, session="s2").status == "denied"
+    assert escalate(rig, session="s2").status == "unknown"
     escalate(rig)
     assert escalate(rig, session="s2", run_id="r2", agent="other").status == "denied"

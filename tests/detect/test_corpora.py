@@ -28,7 +28,7 @@ def test_every_corpus_goes_through_whole(name: str) -> None:
     rejected: list[tuple[int, str]] = []
     errors: list[tuple[str, str]] = []
     pact = default_pact()
-    engine = Engine(detectors(), lambda agent: pact, lambda *why: errors.append(why))
+    engine = Engine(detectors(), lambda *about: pact, lambda *why: errors.append(why))
     lines = 0
 
     def counted() -> object:
@@ -62,7 +62,7 @@ def test_runs_that_did_their_work_are_rarely_called_loops() -> None:
             if label["utility"] and not label["injected"]:
                 useful.add(label["run_id"])
     pact = default_pact()
-    engine = Engine(detectors(), lambda agent: pact)
+    engine = Engine(detectors(), lambda *about: pact)
     flagged, others = set(), set()
     for (run_id, _), event in numbered_events_of(
         lines_of(CORPORA / "agentdojo" / "events.jsonl.gz")

@@ -33,7 +33,7 @@ class Broken(PerRun):
         raise ValueError("again")
 
 
-def default_for(agent: str) -> Pact:
+def default_for(agent: str, environment: str, version: str, at_ns: int) -> Pact:
     return default_pact()
 
 
@@ -116,10 +116,10 @@ def test_a_pact_that_comes_late_is_taken_up() -> None:
     strict = load("pact: strict\ntools: {search: }")
     run, seen = Run(), Watched()
     seen.see(run.starts(pact="strict", pact_version=strict.version))
-    seen.engine.pact_changed("bot", load("pact: other\ntools: {}"))
+    seen.engine.pact_changed("bot", "test", load("pact: other\ntools: {}"))
     seen.see(run.calls(Made("wire", {}, "x")))
     assert not seen.said
-    seen.engine.pact_changed("bot", strict)
+    seen.engine.pact_changed("bot", "test", strict)
     seen.see(run.calls(Made("wire", {}, "y")))
     assert [each.detector for each in signals(seen.said)] == ["unknown-tool"]
 

@@ -12,7 +12,7 @@ from tests.detect.made import Run
 
 @pytest.fixture
 def engine() -> Engine:
-    return Engine(detectors(), lambda agent: default_pact())
+    return Engine(detectors(), lambda *about: default_pact())
 
 
 def decision(run: Run, rule: str, tried: str) -> ScopeDecision:

@@ -11,7 +11,7 @@ from checkrein.cli.root import _COMMANDS
 from checkrein.detect.catalogue import detectors
 from checkrein.events import fit, limits
 from checkrein.events.types import COMMON, TYPES
-from checkrein.policy import pact
+from checkrein.policy import pact, pact_rules
 from checkrein.policy.types import Pact
 from checkrein.server.api import routes
 from checkrein.store import retention
@@ -95,6 +95,10 @@ def test_every_detector_has_its_section() -> None:
         ("token_surge", "HISTORY_MIN", ["less than {} calls"]),
         ("token_surge", "E_WARN", ["exceeds {:,.0f}"]),
         ("token_surge", "E_BREACH", ["exceeds {:,.0f}"]),
+        ("spend", "HOURS_MIN", ["before there are {}"]),
+        ("spend", "HOURS_KEPT", ["the last {} of them"]),
+        ("spend", "MULTIPLE", ["{:.0f} times"]),
+        ("spend", "FLOOR_USD", ["more than {} US dollars"]),
         ("unknown_tool", "_TOOLS_MAX", ["more than {} tools"]),
         ("tool_failure", "SHARE_CALLS_MIN", ["at least eight"]),
     ],
@@ -120,9 +124,10 @@ def test_the_keys_of_a_pact_are_told() -> None:
     section = _section((DOCS / "pacts.md").read_text(), "The keys")
     told = set(re.findall(r"^\| `([a-z_]+)", section, re.MULTILINE))
     assert told == set(pact._TOP)
-    for later in (*pact._LATER, *pact._TOOL_LATER):
-        assert f"`{later}`" in section
+    of_tools = set(re.findall(r"^\| `tools\.NAME\.([a-z_]+)` \|", section, re.MULTILINE))
+    assert of_tools == set(pact_rules._TOOL)
     default = Pact()
+    assert f"| `{default.approval_s / 60:.0f}m` |" in section
     assert f"| {default.loops.same_call} |" in section
     assert f"`{default.warn_at:.0%}`" in section
     assert f"2 to {pact.LOOPS_MAX}" in section
@@ -135,7 +140,7 @@ def test_every_command_has_its_section() -> None:
 
 
 def test_every_route_is_told_and_every_told_route_is_there() -> None:
-    told = set(re.findall(r"^\| `(GET|POST|PUT) (\S+)`", HTTP, re.MULTILINE))
+    told = set(re.findall(r"^\| `(GET|POST|PUT|DELETE) (\S+)`", HTTP, re.MULTILINE))
     real = {
         (method, re.sub(r":\w+}", "}", path))
         for handler in routes.ALL

@@ -60,7 +60,7 @@ def test_at_most_twenty_and_short() -> None:
 @pytest.mark.parametrize(
     ("schema", "place"),
     [
-        ('{"type": "objekt"}', "$.type"),
+        ('{"type": "thing"}', "$.type"),
         ('{"properties": {"a": {"minLength": -1}}}', "$.properties.a.minLength"),
         ('{"properties": {"a": {"pattern": "(?=x)"}}}', "$.properties.a.pattern"),
         ('{"patternProperties": {"(": {}}}', "$.patternProperties"),

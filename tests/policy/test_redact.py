@@ -84,6 +84,9 @@ def test_little_is_taken_out_for_nothing() -> None:
         ("git@github.com:acme/x.git", "git@github.com:acme/x.git"),
         ("http://host:8080/x@1", "http://host:8080/x@1"),
         ("password: str = None", "password: str = None"),
+        ("PWD=/home/u PASSWORD_RESET_TIMEOUT=259200", "PWD=/home/u PASSWORD_RESET_TIMEOUT=259200"),
+        ('"pubkey": "MIGfMA0GCSqGSIb3DQEBAQ1"', '"pubkey": "MIGfMA0GCSqGSIb3DQEBAQ1"'),
+        ('"enc_key": "MIGfMA0GCSqGSIb3DQEBAQ1"', '"enc_key": "[redacted:secret]"'),
         ("key: ${API_KEY} password=<your password>", "key: ${API_KEY} password=<your password>"),
     ],
 )  # fmt: skip

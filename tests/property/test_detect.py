@@ -49,7 +49,7 @@ def streams(draw: st.DrawFn) -> list[Base]:
 
 
 def engine() -> Engine:
-    return Engine(detectors(), lambda agent: PACT)
+    return Engine(detectors(), lambda *about: PACT)
 
 
 def play(on: Engine, events: list[Base]) -> list[Found]:
@@ -76,7 +76,7 @@ def test_a_snapshot_at_any_point_changes_no_signal(events: list[Base], data: st.
 @settings(max_examples=30, deadline=None)
 @given(streams())
 def test_state_stays_within_its_bounds(events: list[Base]) -> None:
-    small = Engine(detectors(), lambda agent: PACT, runs_max=2, keys_max=2)
+    small = Engine(detectors(), lambda *about: PACT, runs_max=2, keys_max=2)
     for event in events:
         small.observe(event)
         assert len(small.runs) <= 2

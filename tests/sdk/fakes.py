@@ -77,6 +77,9 @@ class ScriptedGuard:
 
     listens = False
 
+    def would(self, action: Action, now_ns: int) -> Verdict:
+        return self.judge(action, now_ns)
+
     def granted(self, action: Action, now_ns: int) -> Verdict:
         return ALLOW
 

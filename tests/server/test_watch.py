@@ -12,12 +12,14 @@ import pytest
 from checkrein.bus import subjects
 from checkrein.bus.memory import MemoryBus, MemoryServer
 from checkrein.bus.messages import CommandRequest, CommandRun, CommandState, decode, encode
-from checkrein.bus.types import Message
+from checkrein.bus.pacts import Earlier, PactSet, PactText
+from checkrein.bus.types import Entry, Message
 from checkrein.events import codec
 from checkrein.events.envelope import CHAIN_START, Envelope, advance, pack, partition_of, unpack
 from checkrein.events.types import Base, Incident, Signal
+from checkrein.policy.pact import default_pact, load
 from checkrein.server.context import RoleContext
-from checkrein.server.watch import STATE_FILE, Watch
+from checkrein.server.watch import STATE_FILE, Pacts, Watch
 from checkrein.world import REAL
 from tests.detect.loops import Made
 from tests.detect.made import Run
@@ -184,19 +186,48 @@ async def test_a_torn_state_file_is_said_and_all_is_read_again(
     assert "cannot be used, reading all again" in caplog.text
 
 
-async def test_pacts_of_the_bucket_hold(house: House) -> None:
-    bucket = await house.control.bucket(subjects.BUCKET_PACTS)
-    await bucket.put("bot", b"pact: strict\ntools: {read: }")
+def in_force(text: str) -> bytes:
+    texts = [PactText("bot", text)]
+    return encode(PactSet(agent="bot", environment="test", revision=1, enforced=texts, issued_at=1))
+
+
+def test_events_are_judged_by_what_was_in_force_when_they_happened() -> None:
+    pacts = Pacts()
+    first, second = load("pact: one"), load("pact: two")
+    level = PactSet(
+        agent="bot", environment="test", revision=1, issued_at=100,
+        enforced=[PactText("bot", "pact: two")],
+        earlier=[Earlier(since=20), Earlier(since=50, enforced=[PactText("bot", "pact: one")])],
+    )  # fmt: skip
+    pacts.take(Entry("bot.test", encode(level), 1))
+    assert pacts.of("bot", "test", at_ns=49) == default_pact()
+    assert pacts.of("bot", "test", at_ns=50) == pacts.of("bot", "test", at_ns=99) == first
+    assert pacts.of("bot", "test", at_ns=100) == pacts.of("bot", "test") == second
+    assert pacts.of("bot", "test", first.version, 500) == first
+    assert pacts.of("bot", "test", "unknown", 500) == second
+    assert pacts.of("bot", "test", at_ns=1) == second
+    assert pacts.of("bot", "lab", at_ns=100) == default_pact()
+
+
+async def test_what_is_in_force_holds_by_agent_and_environment(house: House) -> None:
+    bucket = await house.control.bucket(subjects.BUCKET_PACT_LEVELS)
+    await bucket.put("bot.test", in_force("pact: strict\ntools: {read: }"))
+    await bucket.put("bot.production", in_force("pact: lax\ntools: {read: , wire: }"))
     first, second = Run(1), Run(2)
     async with house.watching() as watch:
         await house.record(first.starts(), first.calls(Made("wire", {}, LONG)))
         await until(lambda: house.levels() == ["unknown-tool breach"])
-        await bucket.put("bot", b"pact: lax\ntools: {read: , wire: }")
-        await until(lambda: watch._pacts.of("bot").pact == "lax")
-        await bucket.put("bot", b"pact: [broken")
-        await until(lambda: watch._pacts.of("bot").pact == "default")
-        await bucket.put("bot", b"pact: strict\nbudgets: {tool_calls: 1}\nwarn_at: 100%")
-        await until(lambda: watch._pacts.of("bot").pact == "strict")
+        await bucket.put("bot.test", in_force("pact: lax\ntools: {read: , wire: }"))
+        await until(lambda: watch._pacts.of("bot", "test").pact == "lax")
+        await bucket.put("bot.test", in_force("pact: [broken"))
+        await bucket.put("bot.test", b"\xc1")
+        await bucket.put("default.test", in_force("pact: all"))
+        await until(lambda: watch._pacts.of("other", "test").pact == "all")
+        assert watch._pacts.of("bot", "test").pact == "lax"
+        await bucket.put(
+            "bot.test", in_force("pact: strict\nbudgets: {tool_calls: 1}\nwarn_at: 100%")
+        )
+        await until(lambda: watch._pacts.of("bot", "test").pact == "strict")
         await house.record(second.starts(), second.calls(Made("wire", {}, LONG)))
         await until(lambda: "budget warn" in house.levels())
 

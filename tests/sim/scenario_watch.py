@@ -81,7 +81,7 @@ class Story:
 
     def _start(self) -> Watcher:
         """A new process: from the snapshot if there is one, else from the beginning."""
-        watcher = Watcher(Engine(detectors(), lambda agent: PACT))
+        watcher = Watcher(Engine(detectors(), lambda *about: PACT))
         if self.saved:
             watcher.restore(self.saved)
         watcher.catch_up_to = len(self.stream.messages)
@@ -171,7 +171,7 @@ class Story:
         assert runaway <= self.asked.keys(), f"nobody asked to halt {runaway - self.asked.keys()}"
 
     def _without_faults(self) -> set[str]:
-        watcher = Watcher(Engine(detectors(), lambda agent: PACT))
+        watcher = Watcher(Engine(detectors(), lambda *about: PACT))
         for envelope in envelopes(self._runs, Random(0)):
             subject = subjects.events(envelope.agent, envelope.partition, envelope.recorder)
             watcher.take(Message(subject, pack(envelope), position=1), START_NS)

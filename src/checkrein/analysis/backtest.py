@@ -1,79 +1,42 @@
 """What a pact would have done: recorded runs through a candidate, with no network and no effect.
 
-A `Backtest` takes events and adds up; two of them over different runs can be `merged`, so that
-several processes can share a history. Numbers are exact up to the first verdict of a run that would
-have changed it; what comes after is what the rules say of a history that they would have changed,
-and is counted apart.
+A `Backtest` takes events and adds up; two of them over different runs can be merged
+(`reports.merged`), so that several processes can share a history. Numbers are exact up to the first
+verdict of a run that would have changed it; what comes after is what the rules say of a history
+that they would have changed, and is counted apart.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import msgspec
-
-from checkrein.analysis.judging import Judge, Key, Line, ProfileOf, Schemas
-from checkrein.events.types import Base, ModelResponse, RunStart, ScopeDecision, ToolInvoked
+from checkrein.analysis.following import ProfileOf, Schemas
+from checkrein.analysis.judging import Judge, Key, Line
+from checkrein.analysis.reports import (
+    SHOWN_MAX,
+    Change,
+    Comparison,
+    Difference,
+    Released,
+    Report,
+    RuleCount,
+    by_count,
+    by_savings,
+)
+from checkrein.events.types import (
+    Base,
+    ModelResponse,
+    RunEnd,
+    ToolArguments,
+    ToolInvoked,
+    ToolReturned,
+)
+from checkrein.policy.guard import REFUSALS_MAX
 from checkrein.policy.types import Pact
 
-RUNS_SHOWN_MAX = 200
-
-
-class RuleCount(msgspec.Struct, kw_only=True):
-    """How often one rule decided, in how many runs; `exact` of those before anything changed."""
-
-    rule: str
-    verdict: str
-    count: int = 0
-    exact: int = 0
-    runs: int = 0
-
-
-class Change(msgspec.Struct, kw_only=True):
-    """A run that would have gone otherwise, from its first refusal or question on. `calls`,
-    `tokens` and `usd` are what was spent after it and would not have been, if the run had ended
-    there (`halts`), else only the refused calls."""
-
-    run_id: str
-    agent: str
-    seq: int
-    step: int
-    verdict: str
-    rule: str
-    tool: str
-    why: str
-    halts: bool = False
-    refused: int = 0
-    asked: int = 0
-    calls: int = 0
-    tokens: int = 0
-    usd: float = 0.0
-
-
-class Report(msgspec.Struct, kw_only=True):
-    """`released`: calls that were refused when they were recorded, and would now be let pass."""
-
-    pact: str
-    version: str
-    runs: int = 0
-    events: int = 0
-    calls: int = 0
-    usd: float = 0.0
-    denied: int = 0
-    asked: int = 0
-    modified: int = 0
-    steered: int = 0
-    halted: int = 0
-    released: int = 0
-    after_divergence: int = 0
-    saved_calls: int = 0
-    saved_tokens: int = 0
-    saved_usd: float = 0.0
-    runs_changed: int = 0
-    rules: list[RuleCount] = []
-    changes: list[Change] = []
+STRICTNESS = {"deny": 4, "ask": 3, "modify": 2, "steer": 1, "allow": 0}
 
 
 class Backtest:
-    """Not for several threads."""
+    """Not for several threads. Memory: a line for each run, and for each that changes."""
 
     def __init__(
         self,
@@ -89,18 +52,19 @@ class Backtest:
         )
         self._only = only
         self._changes: dict[str, Change] = {}
+        self._in_a_row: dict[str, int] = {}
         self._rules: dict[tuple[str, str], RuleCount] = {}
         self._rule_runs: set[tuple[str, str, str]] = set()
         self._runs: set[str] = set()
-        self.report = Report(pact=pact.pact, version=pact.version)
+        self.report = Report(pact=pact.pact, version=pact.version, rules=[], changes=[])
 
-    def see(self, key: Key, event: Base) -> None:
+    def see(self, key: Key, event: Base) -> Line | None:
+        """The verdict on this event, when there is one other than allow."""
         if not self._only(event.agent):
-            return
+            return None
         report = self.report
         report.events += 1
-        if isinstance(event, RunStart) or key[0] not in self._runs:
-            self._runs.add(key[0])
+        self._runs.add(key[0])
         change = self._changes.get(key[0])
         match event:
             case ToolInvoked():
@@ -108,16 +72,42 @@ class Backtest:
                 if change is not None and change.halts:
                     change.calls += 1
             case ModelResponse():
-                report.usd += event.usd or 0.0
-                if change is not None and change.halts:
-                    change.tokens += event.input_tokens + event.output_tokens
-                    change.usd += event.usd or 0.0
-            case ScopeDecision() if event.verdict == "deny" and not event.shadow:
-                report.released += self._judge.would_pass(event)
+                self._spent(event, change)
+            case ToolReturned() if event.status == "denied":
+                self._refused_then(key, event)
             case _:
                 pass
-        for line in self._judge.see(key, event):
-            self._count(line, event)
+        lines = self._judge.see(key, event)
+        if type(event) is ToolInvoked and key[0] in self._in_a_row:
+            if not lines or lines[0].verdict != "deny":
+                del self._in_a_row[key[0]]
+        elif type(event) is RunEnd:
+            self._in_a_row.pop(key[0], None)
+        if not lines or type(event) is ToolArguments:  # what cannot be read was never made
+            return None
+        self._count(lines[0], event)
+        return lines[0]
+
+    def _spent(self, event: ModelResponse, change: Change | None) -> None:
+        tokens, usd = event.input_tokens + event.output_tokens, event.usd or 0.0
+        self.report.tokens += tokens
+        self.report.usd += usd
+        if change is not None and change.halts:
+            change.tokens += tokens
+            change.usd += usd
+
+    def _refused_then(self, key: Key, event: ToolReturned) -> None:
+        report = self.report
+        report.refused_then += 1
+        now = self._judge.released(event)
+        if now is None or now.kind in ("deny", "ask"):
+            return
+        report.released += 1
+        if len(report.released_calls) < SHOWN_MAX:
+            report.released_calls.append(Released(
+                run_id=key[0], agent=event.agent, seq=key[1], step=event.step, tool=event.tool,
+                was=event.error[:500],
+            ))  # fmt: skip
 
     def _count(self, line: Line, event: Base) -> None:
         report = self.report
@@ -130,14 +120,15 @@ class Backtest:
                 report.modified += 1
             case _:
                 report.steered += 1
-        rule = self._rules.setdefault(
-            (line.rule, line.verdict), RuleCount(rule=line.rule, verdict=line.verdict)
-        )
+        which = (line.rule, line.verdict)
+        rule = self._rules.get(which)
+        if rule is None:
+            rule = self._rules[which] = RuleCount(rule=line.rule, verdict=line.verdict)
         rule.count += 1
         rule.exact += line.exact
         report.after_divergence += not line.exact
-        if (line.run_id, line.rule, line.verdict) not in self._rule_runs:
-            self._rule_runs.add((line.run_id, line.rule, line.verdict))
+        if (line.run_id, *which) not in self._rule_runs:
+            self._rule_runs.add((line.run_id, *which))
             rule.runs += 1
         if line.verdict in ("deny", "ask"):
             self._change(line, event)
@@ -146,58 +137,63 @@ class Backtest:
         change = self._changes.get(line.run_id)
         if change is None:
             change = self._changes[line.run_id] = Change(
-                run_id=event.run_id, agent=event.agent, seq=line.seq, step=line.step,
-                verdict=line.verdict, rule=line.rule, tool=line.tool, why=line.why,
+                run_id=line.run_id, agent=event.agent, seq=line.seq, step=line.step,
+                verdict=line.verdict, rule=line.rule, tool=line.tool, why=line.why[:500],
             )  # fmt: skip
         if line.verdict == "ask":
             change.asked += 1
             return
         change.refused += 1
-        change.calls += not change.halts and bool(line.tool)
-        change.halts = change.halts or line.runaway
+        change.calls += not change.halts and type(event) is ToolInvoked
+        in_a_row = self._in_a_row[line.run_id] = self._in_a_row.get(line.run_id, 0) + 1
+        change.halts = change.halts or line.runaway or in_a_row > REFUSALS_MAX
 
     def done(self) -> Report:
         """The sums so far, with the runs that save most first."""
-        report = self.report
+        report, changes = self.report, self._changes.values()
         report.runs = len(self._runs)
-        report.rules = sorted(self._rules.values(), key=lambda rule: (-rule.count, rule.rule))
-        changes = sorted(
-            self._changes.values(), key=lambda change: (-change.usd, -change.calls, change.run_id)
-        )
+        report.rules = by_count(self._rules.values())
         report.runs_changed = len(changes)
         report.halted = sum(change.halts for change in changes)
         report.saved_calls = sum(change.calls for change in changes)
         report.saved_tokens = sum(change.tokens for change in changes)
         report.saved_usd = sum(change.usd for change in changes)
-        report.changes = changes[:RUNS_SHOWN_MAX]
+        report.changes = by_savings(changes)
         return report
 
 
-_SUMS = (
-    "runs", "events", "calls", "usd", "denied", "asked", "modified", "steered", "halted",
-    "released", "after_divergence", "saved_calls", "saved_tokens", "saved_usd", "runs_changed",
-)  # fmt: skip
+class Comparing:
+    """Two candidates over the same events, with what one says otherwise than the other. Not for
+    several threads."""
 
+    def __init__(self, before: Backtest, after: Backtest) -> None:
+        self._before, self._after = before, after
+        self._found = Comparison(before=before.report, after=after.report)
 
-def merged(reports: Iterable[Report]) -> Report:
-    """The reports over different runs of one pact, added up. Raises ValueError for none."""
-    parts = list(reports)
-    if not parts:
-        raise ValueError("no report to merge")
-    whole = Report(pact=parts[0].pact, version=parts[0].version)
-    rules: dict[tuple[str, str], RuleCount] = {}
-    for part in parts:
-        for name in _SUMS:
-            setattr(whole, name, getattr(whole, name) + getattr(part, name))
-        for rule in part.rules:
-            known = rules.setdefault(
-                (rule.rule, rule.verdict), RuleCount(rule=rule.rule, verdict=rule.verdict)
-            )
-            known.count += rule.count
-            known.exact += rule.exact
-            known.runs += rule.runs
-        whole.changes += part.changes
-    whole.rules = sorted(rules.values(), key=lambda rule: (-rule.count, rule.rule))
-    whole.changes.sort(key=lambda change: (-change.usd, -change.calls, change.run_id))
-    del whole.changes[RUNS_SHOWN_MAX:]
-    return whole
+    def see(self, key: Key, event: Base) -> None:
+        old, new = self._before.see(key, event), self._after.see(key, event)
+        if old is None and new is None:
+            return
+        before, after = (line.verdict if line else "allow" for line in (old, new))
+        before_rule, after_rule = (line.rule if line else "" for line in (old, new))
+        if before == after:
+            return
+        found = self._found
+        if STRICTNESS[after] > STRICTNESS[before]:
+            found.stricter += 1
+        else:
+            found.looser += 1
+        pair = f"{before} to {after}"
+        found.pairs[pair] = found.pairs.get(pair, 0) + 1
+        if len(found.differences) < SHOWN_MAX:
+            told = new or old
+            found.differences.append(Difference(
+                run_id=key[0], agent=event.agent, seq=key[1], step=event.step,
+                tool=told.tool if told else "", before=before, after=after,
+                before_rule=before_rule, after_rule=after_rule,
+                why=told.why[:500] if told else "",
+            ))  # fmt: skip
+
+    def done(self) -> Comparison:
+        self._found.before, self._found.after = self._before.done(), self._after.done()
+        return self._found

@@ -130,11 +130,16 @@ class Keys:
             subjects.receipts(session),
             subjects.registration(session),
             subjects.beat(session),
+            subjects.held(session),
             subjects.ask(session),
+            subjects.lease(session),
             f"$JS.API.DIRECT.GET.KV_{subjects.BUCKET_DESIRED}.$KV.{subjects.BUCKET_DESIRED}.{session}.>",
             *extra_publish,
         ]
-        subscribe = [subjects.command(session), f"{subjects.inbox(session)}.>"]
+        subscribe = [
+            subjects.command(session), subjects.recall(session), subjects.pact(session),
+            subjects.PACTS_ASK, f"{subjects.inbox(session)}.>",
+        ]  # fmt: skip
         for agent in agents:
             name = subjects.token(agent)
             publish += [f"ev.{name}.*", f"stored.ask.{name}.*"]

@@ -29,7 +29,8 @@ Outcome = Literal["", "obeyed", "refused", "failed", "superseded", "ended"]
 
 class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """POST /api/v1/sessions. Ask again (same `session`) to renew, or for more agents. `pacts`: YAML
-    text by agent, stored and put in force before the answer."""
+    text by agent, stored and put in force before the answer (in `development` and in environments
+    of other names than `staging` and `production`, where a pact comes by promotion only)."""
 
     kind: Holder
     agents: list[str]
@@ -43,7 +44,7 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     """The answer: where the buses are, the credential for both, and each agent's pact (YAML text,
-    empty: none stored)."""
+    empty: none stored). `pact_sets`: the same, whole and signed (`bus.pacts`)."""
 
     session: str
     bus_urls: list[str]
@@ -53,6 +54,7 @@ class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     control_key: str
     expires_at: int
     pacts: dict[str, str] = {}
+    pact_sets: dict[str, bytes] = {}
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):

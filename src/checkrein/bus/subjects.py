@@ -14,11 +14,17 @@ Control bus
     reg.<session>                   request           holder -> control: `Registration`
     beat.<session>                  plain, request    holder -> control each second: `Beat`
     ask.<session>                   request           holder -> control: `Ask`, `Raise`
+    lease.<session>                 request           holder -> control: `leases.LeaseRequest`
+    recall.<session>                plain             control -> holder: `leases.Recall`
+    ctl.ledger                      request           api -> control: `leases.LedgerRequest`
     ctl.command                     request           api, watch -> control: `CommandRequest`
     ctl.approvals  ctl.decide       request           api -> control: approvals, the word on them
     ctl.escalations ctl.acknowledge request           api -> control: the same for escalations
     ctl.runs  ctl.commands          request           api -> control: what it knows
     live.changed                    plain             control -> api: a run or a command changed
+    pact.<session>                  plain             api -> holder: a signed `PactSet`
+    held.<session>                  request           holder -> api: `Held`, answered with `Newer`
+    pacts.ask                       plain             api -> holders: say what you hold
     audit.<kind>                    stream AUDIT      commands, receipts, decisions: never deleted
     bucket `desired`                <session>.<run>   the level: the latest signed `Order` of a run
     bucket `runs`                   <run>             registry of live runs
@@ -26,10 +32,14 @@ Control bus
     bucket `control`                generation, clock what rises over restarts of control
     bucket `sessions`               <session>         who a session is: `SessionRecord`
     bucket `incidents`              <incident>        open and recent incidents
-    bucket `pacts`                  <agent>           the pact in force, with its version
+    bucket `ledger`                 <account>         shared budgets: what is leased and spent
+    bucket `pacts`                  <agent>.<environment>  `PactRecord`: versions, stages, history
+    bucket `pact_texts`             <digest>          the YAML of a version, never changed
+    bucket `pact_levels`            <agent>.<environment>  `PactSet`: what is in force, whole
+    bucket `tokens`                 <name>            who may ask the api for what, hashed
     bucket `approvals`              <approval>        what people were asked, and their answers
     bucket `escalations`            <escalation>      what people must look at, and until when
-    bucket `agents`, `tokens`                         identities
+    bucket `agents`                                   identities
 """
 
 import re
@@ -125,8 +135,34 @@ def ask(session: str) -> str:
     return f"ask.{session}"
 
 
+def lease(session: str) -> str:
+    return f"lease.{session}"
+
+
+def recall(session: str) -> str:
+    return f"recall.{session}"
+
+
 def desired_key(session: str, run_id: str) -> str:
     return f"{session}.{run_id}"
+
+
+def pact(session: str) -> str:
+    return f"pact.{session}"
+
+
+def held(session: str) -> str:
+    return f"held.{session}"
+
+
+def pact_key(agent: str, environment: str) -> str:
+    return f"{token(agent)}.{token(environment)}"
+
+
+def pact_key_of(key: str) -> tuple[str, str]:
+    """The agent and the environment that a key of `pacts` or `pact_levels` stands for."""
+    agent, _, environment = key.partition(".")
+    return name_of(agent), name_of(environment)
 
 
 def inbox(session: str) -> str:
@@ -141,7 +177,9 @@ CONTROL_APPROVALS = "ctl.approvals"
 CONTROL_DECIDE = "ctl.decide"
 CONTROL_ESCALATIONS = "ctl.escalations"
 CONTROL_ACKNOWLEDGE = "ctl.acknowledge"
+CONTROL_LEDGER = "ctl.ledger"
 LIVE_CHANGED = "live.changed"
+PACTS_ASK = "pacts.ask"
 
 BUCKET_DESIRED = "desired"
 BUCKET_RUNS = "runs"
@@ -149,18 +187,23 @@ BUCKET_COMMANDS = "commands"
 BUCKET_CONTROL = "control"
 BUCKET_INCIDENTS = "incidents"
 BUCKET_PACTS = "pacts"
+BUCKET_PACT_TEXTS = "pact_texts"
+BUCKET_PACT_LEVELS = "pact_levels"
 BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
 BUCKET_APPROVALS = "approvals"
 BUCKET_ESCALATIONS = "escalations"
+BUCKET_LEDGER = "ledger"
 BUCKETS = (
     BUCKET_DESIRED,
     BUCKET_RUNS,
     BUCKET_COMMANDS,
     BUCKET_INCIDENTS,
     BUCKET_PACTS,
+    BUCKET_PACT_TEXTS,
+    BUCKET_PACT_LEVELS,
     BUCKET_CONTROL,
     BUCKET_AGENTS,
     BUCKET_TOKENS,
@@ -168,4 +211,5 @@ BUCKETS = (
     BUCKET_SESSIONS,
     BUCKET_APPROVALS,
     BUCKET_ESCALATIONS,
+    BUCKET_LEDGER,
 )

@@ -93,7 +93,7 @@ _BATCH = "All open ones of an agent or a rule: agent:NAME or rule:NAME."
 @click.option("--reason", default="", help="Why; kept with the decision.")
 @click.option("--edit", default="", help="Approve with these arguments instead (JSON).")
 @click.option("--for", "duration", default="", help="And all calls like it for so long (30m).")
-@click.option("--raise", "raises", multiple=True, help="Raise a budget: usd=2.")
+@click.option("--raise", "raises", multiple=True, help="Raise a budget: usd=2, wall=10m.")
 @click.option("--batch", default="", help=_BATCH)
 @click.option("--by", default="", help="Who decides.")
 @out.server_options
@@ -184,6 +184,8 @@ def _json(text: str) -> Any:
 def _amount(text: str) -> tuple[str, float]:
     name, _, amount = text.partition("=")
     try:
-        return name, float(amount)
+        return name, duration_s(amount) if name == "wall" else float(amount)
+    except UnitError as error:
+        out.fail(f"--raise {text}: {error}")
     except ValueError:
-        out.fail(f"--raise {text!r}: write it like usd=2")
+        out.fail(f"--raise {text!r}: write it like usd=2, steps=10 or wall=10m")

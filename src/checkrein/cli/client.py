@@ -57,6 +57,10 @@ class Client:
         """Raises ClientError."""
         return self._ask("PUT", path, body)[0]
 
+    def delete(self, path: str) -> Any:
+        """Raises ClientError."""
+        return self._ask("DELETE", path, None)[0]
+
     def pages(self, path: str, **query: Any) -> Iterator[list[Any]]:
         """A long list, page by page. Raises ClientError."""
         incomplete = ""

@@ -11,7 +11,7 @@ import msgspec
 from checkrein.cli import out
 from checkrein.cli.clean import clean
 from checkrein.cli.pact_file import read_pact
-from checkrein.cli.recorded import Files, schema_lookup, schemas_beside
+from checkrein.cli.recorded import Files, schemas_beside
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PACT = """\
@@ -52,6 +52,7 @@ def run(
     """
     from checkrein.analysis.judging import Judge
     from checkrein.analysis.profiles import ProfileLearner
+    from checkrein.analysis.schemas import schema_lookup
     from checkrein.policy.pact import load
 
     begun = time.monotonic()

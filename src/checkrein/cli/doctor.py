@@ -13,6 +13,7 @@ from checkrein.cli.clean import clean
 from checkrein.cli.client import Client, ClientError
 from checkrein.cli.discover import CannotFind, find
 from checkrein.cli.out import ALARM, CALM, CAUTION, PLAIN, Cell
+from checkrein.cli.pact_list import troubles
 
 STYLES = {"ok": PLAIN, "note": CAUTION, "bad": ALARM}
 LEVELS = {
@@ -64,6 +65,7 @@ def doctor(url: str, token: str, as_json: bool) -> None:
 def _server(client: Client) -> list[Finding]:
     try:
         status = client.get("/api/v1/status")
+        pacts = client.get("/api/v1/pacts")
     except ClientError as error:
         return [Finding("bad", "server", str(error))]
     finally:
@@ -71,7 +73,7 @@ def _server(client: Client) -> list[Finding]:
     return [
         Finding("ok", "server", f"{client.place.url}, version {status['version']}, up "
                                 f"{words.duration(status['uptime_s'])}"),
-        *_parts(status), *_store(status), *_protection(status),
+        *_parts(status), *_store(status), *_protection(status), *_pacts(pacts),
     ]  # fmt: skip
 
 
@@ -113,6 +115,25 @@ def _protection(status: dict[str, Any]) -> Iterator[Finding]:
     whys = Counter((run["agent"], run["why"]) for run in status["not_haltable"])
     for (agent, why), number in whys.most_common(20):
         yield Finding("note", agent, f"{number} runs cannot be halted for sure: {why}")
+
+
+def _pacts(pacts: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Which agents do not decide by the newest version, and which have none."""
+    for line in pacts:
+        name = f"{line['agent']} in {line['environment']}"
+        wrong = troubles(line)
+        for text in wrong:
+            yield Finding("bad", "pact", text)
+        behind = line["processes"] - line["current"]
+        if behind and not wrong:
+            said = f"{name}: {behind} of {line['processes']} processes have not said that"
+            yield Finding("note", "pact", f"{said} version {line['effective']} holds there")
+    bare = sorted({line["agent"] for line in pacts if line["processes"] and not line["effective"]})
+    if bare:
+        shown = ", ".join(bare[:10])
+        yield Finding("note", "pact", f"agents without one on the server: {shown}")
+    held = sum(line["current"] for line in pacts if line["effective"])
+    yield Finding("ok", "pacts", f"{len(pacts)} known; the newest holds in {held} processes")
 
 
 def _print(findings: list[Finding], wrong: bool) -> None:

@@ -10,6 +10,7 @@ from checkrein.cli import out, words
 from checkrein.cli.clean import clean
 from checkrein.cli.client import Client
 from checkrein.cli.out import ALARM, CALM, CAUTION, PLAIN, Cell
+from checkrein.cli.pact_list import troubles
 
 REFRESH_S = 1.0
 ENDED_SHOWN_MAX = 20
@@ -66,6 +67,9 @@ def _once(client: Client, filters: dict[str, str], as_json: bool, everything: bo
     out.table(HEADS, rows_of(shown))
     for line in notes(runs, len(runs) - len(shown)):
         out.styled([line])
+    for pact in client.get("/api/v1/pacts"):
+        for text in troubles(pact):
+            out.styled([Cell(clean(text, 500), ALARM)])
 
 
 def _repeat(client: Client, filters: dict[str, str], as_json: bool, everything: bool) -> None:

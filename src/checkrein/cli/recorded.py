@@ -58,70 +58,16 @@ class Files:
 
 def schemas_beside(files: tuple[Path, ...], named: Path | None) -> dict[str, dict[str, Any]]:
     """By the name of a tool schema (`""` when there is just one), the JSON schemas of tools'
-    arguments: from the file that was named, else from a `tools.json` beside the recorded files.
+    arguments: from the file that was named, else from a `tools.json` beside the recorded files."""
+    from checkrein.analysis.schemas import by_schema
 
-    Known forms: `{schema: {tool: {parameters}}}`, `{tool: {parameters}}`, and the list of tools as
-    providers' APIs take it.
-    """
     paths = [named] if named is not None else [
         one for one in dict.fromkeys(file.parent / "tools.json" for file in files) if one.is_file()
     ]  # fmt: skip
     found: dict[str, dict[str, Any]] = {}
     for path in paths:
         try:
-            said = msgspec.json.decode(path.read_bytes())
-        except (OSError, msgspec.MsgspecError) as error:
+            found.update(by_schema(msgspec.json.decode(path.read_bytes())))
+        except (OSError, ValueError) as error:
             out.fail(f"cannot read the tools of {path}: {error}")
-        found.update(_by_schema(said))
     return found
-
-
-def _by_schema(said: Any) -> dict[str, dict[str, Any]]:
-    if isinstance(said, list):
-        said = {
-            tool.get("function", tool).get("name", ""): tool.get("function", tool)
-            for tool in said if isinstance(tool, dict)
-        }  # fmt: skip
-    if not isinstance(said, dict):
-        out.fail("tools should be a map of names to schemas, or a list of tools")
-    tools = {name: parameters_of(tool) for name, tool in said.items()}
-    if any(schema is not None for schema in tools.values()):
-        return {"": {name: schema for name, schema in tools.items() if schema is not None}}
-    return {name: dict(_tools_in(inner)) for name, inner in said.items()}
-
-
-def _tools_in(said: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tools are sometimes told apart once more, by who calls them."""
-    for name, one in said.items() if isinstance(said, dict) else ():
-        schema = parameters_of(one)
-        if schema is not None:
-            yield name, schema
-        elif isinstance(one, dict):
-            yield from (
-                (inner, schema)
-                for inner, tool in one.items()
-                if (schema := parameters_of(tool)) is not None
-            )
-
-
-def parameters_of(tool: Any) -> dict[str, Any] | None:
-    """The schema of a tool's arguments, however its description calls it."""
-    if not isinstance(tool, dict):
-        return None
-    tool = tool.get("function", tool) if isinstance(tool.get("function"), dict) else tool
-    for name in ("parameters", "input_schema", "inputSchema"):
-        if isinstance(tool.get(name), dict):
-            return tool[name]  # type: ignore[no-any-return] # just looked at
-    return tool if tool.get("type") == "object" else None
-
-
-def schema_lookup(found: dict[str, dict[str, Any]]) -> Any:
-    """From a run's labels to its tools' schemas."""
-
-    def of(labels: Any) -> dict[str, Any]:
-        for name in (labels.get("tool_schema", ""), labels.get("domain", ""), ""):
-            if name in found:
-                return found[name]
-        return {}
-
-    return of

@@ -38,12 +38,14 @@ from checkrein.bus.approvals import (
 from checkrein.bus.messages import encode
 from checkrein.control import deciding, records
 from checkrein.control.book import Book
+from checkrein.control.passing_on import short, shown
 from checkrein.control.registry import Run
 from checkrein.control.shelf import Held, Shelf, class_of
 from checkrein.control.types import Changed, Keep, Notify, Reply, Send
 from checkrein.policy.digest import digest_of
 
 RIVALS_MAX = 100
+INPUT_BYTES_MAX = 64 * 1024
 GONE = frozenset({"lost", "unfinished"})
 """How runs end that did not end in order: what they asked for stands."""
 
@@ -135,7 +137,16 @@ class Approvals:
         return True
 
     def _silent(self, held: Held) -> bool:
-        return self._book.now - held.heard_ns > self._book.limits.claim_silent_s * 1e9
+        """Whether nobody waits for it any more, as far as can be told: not heard of for a while, or
+        for a shorter one when its process is silent altogether, or its run is over."""
+        limits, registry = self._book.limits, self._book.registry
+        silent_ns = self._book.now - held.heard_ns
+        if silent_ns > limits.claim_silent_s * 1e9:
+            return True
+        run, session = registry.known(held.run_id), registry.sessions.get(held.session)
+        if session is not None and session.state:
+            return silent_ns > limits.silent_after_s * 1e9
+        return run is not None and run.ended
 
     def _new(self, run: Run, ask: Ask) -> Held:
         book, now, of = self._book, self._now, run.record
@@ -143,10 +154,11 @@ class Approvals:
         record = Approval(
             approval_id=book.world.uuid7(), agent=of.agent, run_id=ask.run_id, tool=ask.tool,
             arguments=ask.arguments, rule=ask.rule[:500], reason=ask.reason[:4_000], asked_at=now,
-            expires_at=now + round(life_s * 1e9), undo=ask.undo, kind=ask.kind,
+            expires_at=now + round(life_s * 1e9), undo=short(ask.undo), kind=ask.kind,
             task_id=of.task_id, room=of.room, environment=of.environment, session=of.session,
             call_id=ask.call_id, step=ask.step, digest=ask.digest, words=ask.words[:4_000],
-            inputs=ask.inputs, pact=ask.pact, pact_version=ask.pact_version, claim=ask.claim,
+            inputs=ask.inputs if len(encode(ask.inputs)) <= INPUT_BYTES_MAX else {},
+            pact=ask.pact, pact_version=ask.pact_version, claim=ask.claim,
             similar=self._shelf.similar(of.agent, ask.tool),
         )  # fmt: skip
         held = Held(record, of.session, ask.run_id, book.now)
@@ -346,14 +358,3 @@ class Approvals:
 
     def _reply(self, token: object, answer: Asked | Decided) -> None:
         self._book.out.append(Reply(token, encode(answer)))
-
-
-def shown(record: Approval) -> dict[str, Any]:
-    """An approval as people outside are told of it."""
-    return {
-        "approval_id": record.approval_id, "agent": record.agent, "run_id": record.run_id,
-        "room": record.room, "tool": record.tool, "arguments": record.arguments,
-        "digest": record.digest, "rule": record.rule, "reason": record.reason,
-        "pact": record.pact, "pact_version": record.pact_version, "undo": record.undo,
-        "asked_at": record.asked_at, "expires_at": record.expires_at,
-    }  # fmt: skip

@@ -10,6 +10,7 @@ import re
 from checkrein.bus.approvals import ARGUMENT_BYTES_MAX, Acknowledge, Approval, Decide
 from checkrein.bus.messages import encode
 from checkrein.control.types import Limits
+from checkrein.policy.accounts import is_shared
 
 TEXT_MAX = 2_000
 BUDGET_RULES = "budgets."
@@ -92,7 +93,8 @@ def objection(approval: Approval, request: Decide, now: int) -> str:
     budget = approval.rule.startswith(BUDGET_RULES) and request.decision == "approve"
     if request.for_s and budget:
         return "a budget is raised by an amount, not for a while"
-    if budget and not request.raised and not approval.rule.endswith(UNPRICED):
+    own = budget and not is_shared(approval.rule) and not approval.rule.endswith(UNPRICED)
+    if own and not request.raised:
         return "a budget is used up: say by how much it is raised (--raise usd=2)"
     if request.edit and type(request.arguments) is not type(approval.arguments):
         return "the changed arguments are of another kind than those asked about (an object?)"

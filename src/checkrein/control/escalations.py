@@ -26,7 +26,6 @@ from checkrein.bus.messages import RunRecord, encode
 from checkrein.control import deciding, records
 from checkrein.control.book import Book
 from checkrein.control.commands import Command
-from checkrein.control.registry import Run
 from checkrein.control.types import Changed, Keep, Notify, Reply
 
 WITHIN_S_MAX = 30 * 86400.0
@@ -47,7 +46,7 @@ class Escalations:
             if record.status != "acknowledged":
                 self._open[record.escalation_id] = None
 
-    def raised(self, run: Run, word: Raise, token: object) -> None:
+    def raised(self, of: RunRecord, word: Raise, token: object) -> None:
         """A holder raises one, or asks how it stands. The caller has checked that the session holds
         the run."""
         known = self._all.get(word.escalation_id)
@@ -57,8 +56,8 @@ class Escalations:
                 answer = Asked(claim=word.escalation_id, status="denied", reason=why)
                 self._book.out.append(Reply(token, encode(answer)))
                 return
-            known = self._new(run, word)
-        elif known.agent != run.record.agent:
+            known = self._new(of, word)
+        elif known.agent != of.agent:
             answer = Asked(claim=word.escalation_id, status="denied", reason="not its own")
             self._book.out.append(Reply(token, encode(answer)))
             return
@@ -79,15 +78,15 @@ class Escalations:
                 record,
             )  # fmt: skip
 
-    def _new(self, run: Run, word: Raise) -> Escalation:
+    def _new(self, of: RunRecord, word: Raise) -> Escalation:
         within_s = min(max(0.0, word.within_s), WITHIN_S_MAX)
         record = self._of(
-            run.record, word.escalation_id, word.why[:4_000], within_s, to=word.to[:500],
+            of, word.escalation_id, word.why[:4_000], within_s, to=word.to[:500],
             rule=word.rule[:1_000], tool=word.tool, arguments=word.arguments,
             call_id=word.call_id, step=word.step, hold=word.hold,
             waited_s=max(0.0, word.waited_s),
         )  # fmt: skip
-        self._keep(record, run.record, told=True)
+        self._keep(record, of, told=True)
         return record
 
     def _of(

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from checkrein.bus.approvals import Approval, Ask, Asked, Escalation
-from checkrein.bus.messages import SessionRecord, encode
+from checkrein.bus.approvals import Approval, Ask, Asked, Escalation, Raise
+from checkrein.bus.messages import RunRecord, SessionRecord, encode
 from checkrein.control.approvals import Approvals
 from checkrein.control.book import Book, OutOfEpochs
 from checkrein.control.escalations import Escalations
@@ -14,8 +14,8 @@ Forgery = Callable[[str, str, str, str], None]
 
 
 class Gates:
-    """A session asks for the runs that it holds, of its own agents; what goes beyond is refused and
-    told as a forgery."""
+    """A session asks for the runs that it holds, of its own agents. What is another agent's is
+    refused and told as a forgery; a run that another session holds is not known to this one."""
 
     def __init__(self, book: Book, sessions: Mapping[str, SessionRecord], forgery: Forgery) -> None:
         self._book, self._sessions, self._forgery = book, sessions, forgery
@@ -31,23 +31,25 @@ class Gates:
         claim = word.claim if isinstance(word, Ask) else word.escalation_id
         known = self._sessions.get(given.session)
         run = book.registry.known(word.run_id)
-        if known is None or run is None:
+        if known is None or (run is None and isinstance(word, Ask)):
             self._refuse(given.token, Asked(claim=claim, status="unknown", reason="not registered"))
             return
-        why = ""
-        if word.agent not in known.agents or word.agent != run.record.agent:
+        if word.agent not in known.agents or (run is not None and word.agent != run.record.agent):
             why = f"an approval for agent {word.agent!r}, which is not its own"
-        elif run.record.session != given.session:
-            why = "an approval for a run it does not hold"
-        if why:
             self._forgery(given.session, "ask", why, word.run_id)
             self._refuse(given.token, Asked(claim=claim, status="denied", reason=why))
             return
+        if run is not None and run.record.session != given.session:
+            # Its supervisor may have been killed: then a new one holds it as soon as it is let.
+            why = "the run is held by another session"
+            self._refuse(given.token, Asked(claim=claim, status="unknown", reason=why))
+            return
         try:
-            if isinstance(word, Ask):
+            if isinstance(word, Raise):
+                record = _as_it_says(word, known) if run is None else run.record
+                self.escalations.raised(record, word, given.token)
+            elif run is not None:
                 self.approvals.ask(run, word, given.token)
-            else:
-                self.escalations.raised(run, word, given.token)
         except OutOfEpochs as error:  # it is asked again
             self._refuse(given.token, Asked(claim=claim, status="unknown", reason=str(error)))
 
@@ -66,3 +68,12 @@ class Gates:
 
     def _refuse(self, token: object, answer: Asked) -> None:
         self._book.out.append(Reply(token, encode(answer)))
+
+
+def _as_it_says(word: Raise, session: SessionRecord) -> RunRecord:
+    """A run that began and ended before it was registered: what it raised counts all the same."""
+    return RunRecord(
+        run_id=word.run_id[:200], task_id=word.task_id[:200], agent=word.agent, room=session.room,
+        environment=session.environment, session=session.session, holder=session.kind,
+        started_at=0,
+    )  # fmt: skip

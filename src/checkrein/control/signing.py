@@ -5,8 +5,9 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
-from checkrein.bus import orders
+from checkrein.bus import orders, signed_pacts
 from checkrein.bus.messages import Order
+from checkrein.bus.pacts import PactSet
 from checkrein.world import World
 
 
@@ -30,6 +31,9 @@ class OrderSigner:
 
     def sign(self, order: Order) -> bytes:
         return orders.sign(order, self._key)
+
+    def sign_pact(self, pact_set: PactSet) -> bytes:
+        return signed_pacts.sign(pact_set, self._key)
 
 
 class OrderVerifier:

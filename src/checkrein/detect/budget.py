@@ -132,9 +132,10 @@ def _observation(
 def _refused(event: ScopeDecision) -> Observations:
     if event.guard != "budgets" or event.verdict != "deny":
         return NOTHING
-    unpriced = event.rule.endswith("unpriced")
+    # After WAIT, or when nobody knows a price, it may go on.
+    spent = event.advice != "WAIT" and not event.rule.endswith("unpriced")
     return [Observation(
-        level="warn" if unpriced else "breach", runaway=not unpriced, why=event.reason,
+        level="breach" if spent else "warn", runaway=spent, why=event.reason,
         evidence=shown(event), subject=event.rule.removeprefix("budgets."),
     )]  # fmt: skip
 

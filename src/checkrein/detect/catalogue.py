@@ -9,9 +9,11 @@ from checkrein.detect.loss import Loss
 from checkrein.detect.scope import Scope
 from checkrein.detect.silence import Silence
 from checkrein.detect.slow_tool import SlowTool
+from checkrein.detect.spend import Spend
 from checkrein.detect.token_surge import TokenSurge
 from checkrein.detect.tool_failure import ToolFailure
 from checkrein.detect.types import Detector
+from checkrein.detect.unescalated import Unescalated
 from checkrein.detect.unknown_tool import UnknownTool
 
 
@@ -25,7 +27,9 @@ def detectors() -> tuple[Detector, ...]:
         UnknownTool(),
         Loop(),
         DuplicateEffect(),
+        Unescalated(),
         TokenSurge(),
+        Spend(),
         ToolFailure(),
         SlowTool(),
         ProcessDeath(),

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from checkrein.detect.types import Context, Detector, Observation, Report
-from checkrein.events.types import Base, RunEnd, RunStart, Signal
+from checkrein.events.types import Base, RunEnd, RunStart, ScopeDecision, Signal
 from checkrein.policy.types import Pact
 
 RUNS_MAX = 20_000
@@ -30,6 +30,8 @@ KEYS_MAX = 20_000
 SIGNALS_PER_RUN_MAX = 64
 BREACH_WINDOW_NS = 600 * 1_000_000_000
 SNAPSHOT_VERSION = 1
+PACT_ADOPTED = "pact.adopted"
+"""The rule by which a run says that another version of its pact holds from now on."""
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,12 +70,14 @@ class _Snapshot(msgspec.Struct):
 
 
 Found = Signal | Halt
-PactOf = Callable[[str], Pact]
+PactOf = Callable[[str, str, str, int], Pact]
+"""The pact of (agent, environment) of that version; of an unknown one or "", the one that was in
+force then (ns since 1970). An agent may have decided by what has been replaced since."""
 
 
 class Engine:
-    """Not for several threads. `pact_of(agent)` answers at once, from memory. Events of runs that
-    have ended reach only detectors that do not keep their state by the run."""
+    """Not for several threads. `pact_of` answers at once, from memory. Events
+    of runs that have ended reach only detectors that do not keep their state by the run."""
 
     def __init__(
         self,
@@ -106,6 +110,8 @@ class Engine:
         """Takes in one event; what is to be said of it. `now_ns` is when it arrived (default: the
         event's own time, for recorded runs)."""
         facts = self._facts(event)
+        if isinstance(event, ScopeDecision) and event.shadow:
+            return []  # decided by a pact that is only watched: nothing was refused
         context = Context(pact=facts.pact, now_ns=event.ts if now_ns is None else now_ns)
         found: list[Found] = []
         for detector, states in self._route(type(event)):
@@ -148,10 +154,12 @@ class Engine:
                     self._erred(detector, error, f"at a tick, key {key}")
         return found
 
-    def pact_changed(self, agent: str, pact: Pact) -> None:
+    def pact_changed(self, agent: str, environment: str, pact: Pact) -> None:
         """A pact came into force after runs that had named it had begun: they get it now."""
         for facts in self.runs.values():
-            if facts.agent == agent and not facts.ended and facts.pact_version == pact.version:
+            if facts.agent != agent or facts.environment != environment:
+                continue
+            if not facts.ended and facts.pact_version == pact.version:
                 facts.pact = pact
 
     def said(self, signal: Signal) -> bool:
@@ -219,7 +227,7 @@ class Engine:
                 self._forget(next(iter(self.runs)))
             facts = RunFacts(
                 event.environment, event.room, event.agent, event.run_id, event.task_id,
-                self._pact_of(event.agent),
+                self._pact_of(event.agent, event.environment, "", event.ts),
             )  # fmt: skip
         self.runs[event.run_id] = facts
         if event.step > facts.step:
@@ -227,8 +235,14 @@ class Engine:
         if isinstance(event, RunStart):
             facts.parent_run_id = event.parent_run_id
             facts.pact_version = event.pact_version
-            facts.pact = self._pact_of(event.agent)
+            facts.pact = self._declared(event, event.pact_version)
+        elif isinstance(event, ScopeDecision) and event.rule == PACT_ADOPTED:
+            facts.pact_version = event.pact_version
+            facts.pact = self._declared(event, event.pact_version)
         return facts
+
+    def _declared(self, event: Base, version: str) -> Pact:
+        return self._pact_of(event.agent, event.environment, version, event.ts)
 
     def _forget(self, run_id: str) -> None:
         facts = self.runs.pop(run_id)

@@ -126,6 +126,8 @@ class RunGuard:
             if found is not None and not self.watching:
                 return self._said("budgets", found)
             self.spent.steps += 1
+            if found is not None:
+                return self._said("budgets", found)
             return self._warning() or self._allow
 
     # -- what the run tells -------------------------------------------------------------------

@@ -30,6 +30,10 @@ class PairGuard:
     def granted(self, action: Action, now_ns: int) -> Verdict:
         return self._beside(self.enforced.granted(action, now_ns), action, now_ns)
 
+    def would(self, action: Action, now_ns: int) -> Verdict:
+        """What the pact in force would say of a tool call that is not made for another reason."""
+        return self.enforced.would(action, now_ns)
+
     def step(self, now_ns: int) -> Verdict:
         if self.shadow is not None:
             self.shadow.step(now_ns)

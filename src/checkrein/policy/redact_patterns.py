@@ -61,13 +61,21 @@ def is_id(value: bytes) -> bool:
     return _UUID.fullmatch(value) is not None or _HEX.fullmatch(value) is not None
 
 
+_ABOUT = re.compile(
+    rb"(?i)(?:timeout|polic(?:y|ies)|length|minimum|maximum|validators?|hashers?|expir[a-z]*|"
+    rb"attempts|count|failed[_-]?passwords?)[\"'`\\\s:=>]*$"
+)
+"""The end of a name that is about a secret and does not hold it: `PASSWORD_RESET_TIMEOUT=`."""
+
+
 def _after_strong_name(text: bytes, start: int, end: int) -> Span | None:
     value = text[start:end]
     quoted = text[start - 1 : start] in (b'"', b"'", b"`")
-    if is_placeholder(value):
+    if is_placeholder(value) or _ABOUT.search(text[max(0, start - 80) : start]):
         return None
     if not quoted and (
-        text[end : end + 1] in (b"(", b"[")
+        value[:1] == b"/"
+        or text[end : end + 1] in (b"(", b"[")
         or (_DOTTED.fullmatch(value) and _SECRET_WORD.search(value))
         or _SECRET_WORD.fullmatch(value)
     ):
@@ -81,7 +89,9 @@ def _after_token(text: bytes, start: int, end: int) -> Span | None:
 
 def _after_key(text: bytes, start: int, end: int) -> Span | None:
     value = text[start:end]
-    return (start, end) if len(value) >= 20 and is_random(value) and not is_id(value) else None
+    if len(value) < 20 or not is_random(value) or is_id(value):
+        return None
+    return None if b"pub" in text[max(0, start - 24) : start].lower() else (start, end)
 
 
 def _in_url(text: bytes, start: int, end: int) -> Span | None:
@@ -155,7 +165,8 @@ def luhn(digits: bytes) -> bool:
 IBAN_SIZES = {
     b"AD": 24, b"AE": 23, b"AL": 28, b"AT": 20, b"AZ": 28, b"BA": 20, b"BE": 16, b"BG": 22,
     b"BH": 22, b"BR": 29, b"BY": 28, b"CH": 21, b"CR": 22, b"CY": 28, b"CZ": 24, b"DE": 22,
-    b"DK": 18, b"DO": 28, b"EE": 20, b"EG": 29, b"ES": 24, b"FI": 18, b"FO": 18, b"FR": 27,
+    b"DK": 18, b"DO": 28, b"EE": 20, b"EG": 29, b"ES": 24, b"FI": 18, b"FR": 27,
+    b"FO": 18,  # codespell:ignore fo
     b"GB": 22, b"GE": 22, b"GI": 23, b"GL": 18, b"GR": 27, b"GT": 28, b"HR": 21, b"HU": 28,
     b"IE": 22, b"IL": 23, b"IQ": 23, b"IS": 26, b"IT": 27, b"JO": 30, b"KW": 30, b"KZ": 20,
     b"LB": 28, b"LC": 32, b"LI": 21, b"LT": 20, b"LU": 20, b"LV": 21, b"LY": 25, b"MC": 27,

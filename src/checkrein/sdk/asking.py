@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from checkrein.events import types as events
+from checkrein.policy.accounts import is_shared
 from checkrein.policy.digest import digest_of, is_whole
 from checkrein.policy.types import Action, Duty, Verdict
 from checkrein.sdk import values
@@ -63,6 +64,8 @@ class Question:
         self.digest = ""
         self.approval_id = ""
         self.why = name
+        self.waits = True
+        """Whether a call waits for the answer."""
         self.answer: Asked | None = None
         self.began_ns = run.world.monotonic_ns()
         self._call = (call_id, kind, name)
@@ -238,6 +241,7 @@ class Escalating(Question):
         super().__init__(run, duty.within_s, action.call_id, action.kind, action.name)
         self._action, self._duty = action, duty
         self.claim = run.world.uuid7()
+        self.waits = duty.hold
         self.why = f"{action.name}: {duty.when}" if duty.when else action.name
 
     def message(self, left: bool = False) -> "Raise":
@@ -284,7 +288,14 @@ def escalation_of(run: Run, why: str, to: str) -> Escalating:
     return question
 
 
-Questions = Generator[Question, None, T]
+class Awaited(Protocol):
+    """What a call may have to wait for on its way."""
+
+    def wait(self) -> None: ...
+    async def wait_async(self) -> None: ...
+
+
+Questions = Generator[Awaited, None, T]
 """What must be waited for, one after the other, on the way of a call; and what came of it."""
 
 
@@ -366,7 +377,7 @@ def approve(
         run.decided(action, answer)
         return answer
     if answer.answer is not None:
-        raise_budgets(run, answer.answer.raised)
+        raise_budgets(run, answer.answer.raised, verdict.rule)
     granted = again(action, run.world.monotonic_ns())
     if granted.kind == "deny":
         run.decided(action, granted)
@@ -374,12 +385,14 @@ def approve(
     return None
 
 
-def raise_budgets(run: Run, raised: dict[str, float]) -> None:
-    """Somebody has raised budgets of the run: its guard counts by it, and it is recorded."""
+def raise_budgets(run: Run, raised: dict[str, float], rule: str) -> None:
+    """Somebody has raised budgets: it is recorded. Of the run's own ones its guard counts by it;
+    what several runs share stands in the ledger, where control has raised it."""
     if not raised:
         return
     for name, amount in raised.items():
-        run.seat.raised(_GUARDS_NAMES.get(name, name), amount)
+        if not is_shared(rule):
+            run.seat.raised(_GUARDS_NAMES.get(name, name), amount)
     run.record(
         events.Status, status="running", reason="a budget was raised", detail={"raised": raised}
     )

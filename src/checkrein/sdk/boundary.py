@@ -16,6 +16,20 @@ def denial(verdict: Verdict, name: str) -> Denied:
     return Denied(reason, action=name, rule=verdict.rule or verdict.guard, advice=advice)
 
 
+def goes_on(verdict: Verdict) -> bool:
+    """Whether the call is to be made."""
+    return verdict.kind in ("allow", "modify", "steer")
+
+
+def enter(run: Run, call_id: str, kind: str, name: str, wait: bool) -> None:
+    """As `Run.enter`; what was reserved is given back when the call does not begin."""
+    try:
+        run.enter(call_id, kind, name, wait)
+    except BaseException:
+        run.allowance.not_made(call_id)
+        raise
+
+
 def hold_here() -> Hold | None:
     """The hold of this coroutine's run."""
     try:
@@ -34,6 +48,7 @@ def unrecorded(error: Exception, call_id: str, run: Run | None, name: str, judge
     quiet.fault("beginning a call", error)
     if run is None:
         return
+    run.allowance.not_made(call_id)
     run.leave(call_id)
     if not judged:
         reason = f"the guard could not be asked: {type(error).__name__}"

@@ -6,26 +6,26 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from checkrein.bus.pacts import Holding, PactSet
 from checkrein.events import types as events
 from checkrein.policy import prices
-from checkrein.policy.guard import RunGuard
-from checkrein.policy.pact import default_pact, load
-from checkrein.policy.pair import PairGuard
-from checkrein.policy.types import Pact
 from checkrein.sdk import config as configs
 from checkrein.sdk import declared, quiet
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Config
-from checkrein.sdk.guard import Failed, Seat
+from checkrein.sdk.guard import Seat
+from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.sdk.links.types import Link, NoLink, Process, nobody
+from checkrein.sdk.pacts import Pacts, make_seat
 from checkrein.sdk.pulse import Pulse
+from checkrein.sdk.purse import Purses
 from checkrein.sdk.run import RUN, Run
 from checkrein.sdk.traceparent import task_of
 from checkrein.sdk.types import Recording, RunInfo
@@ -58,7 +58,9 @@ class Client:
         self._pulse: Pulse | None = None
         self.world = world
         self.runs: dict[str, Run] = {}
+        self.purses = Purses(world, lambda: self.link)
         self.started_ns = world.monotonic_ns()
+        self._pacts = Pacts(self.runs, world, KeptPacts(_kept_folder(config)))
         self._place = place
         self._lock = threading.RLock()
         self._ambient: Run | None = None
@@ -79,7 +81,9 @@ class Client:
         with quiet.quiet("starting the link"):
             self.link = self._make_link(self)
             self.link.start()
-        self._pulse = Pulse(self.runs, self.recorder, self.world, self.started_ns)
+        self._pulse = Pulse(
+            self.runs, self.recorder, self.world, self.started_ns, also=self.purses.tick
+        )
         self._pulse.start()
 
     def lives_in(self, room: str, environment: str) -> None:
@@ -92,12 +96,19 @@ class Client:
         if changes:
             self.config = msgspec.structs.replace(self.config, **changes)
 
+    def recalled(self, lines: Sequence[str]) -> None:
+        """Somebody waits for what these lines of shared budgets hold."""
+        with quiet.quiet("giving back a lease"):
+            self.purses.recalled(lines)
+
     def forked(self) -> None:
         """In a forked child: the runs are the parent's, the recorder is our own, and the threads
         start with the first call."""
         self._lock = threading.RLock()
         self.link = NoLink()
         self._pulse = None
+        self.purses.forked()
+        self._pacts.forked()
         for run in self.runs.values():
             run.forked()
         self._ids_prefix = f"{self.world.nonce()[:10]}-"
@@ -173,7 +184,9 @@ class Client:
             if not info.ambient:
                 run.record(
                     events.Status, status="running", reason="named", goal=info.goal,
-                    task_type=info.task_type, detail={"labels": info.labels, "pact": pact.pact},
+                    task_type=info.task_type, detail={
+                        "labels": info.labels, "pact": pact.pact, "pact_version": pact.version,
+                    },
                 )  # fmt: skip
         else:
             run.record(
@@ -187,6 +200,7 @@ class Client:
             quiet.warn_once("runs", "checkrein: more than %d live runs here", RUNS_MAX)
             return
         self.runs[run.run_id] = run
+        self._pacts.catch_up(run)
         self._tell("began", run)
 
     def run_ended(self, run: Run) -> None:
@@ -257,18 +271,25 @@ class Client:
     # -- pacts and prices ---------------------------------------------------------------------
 
     def _seat(self, agent: str) -> Seat:
-        """A guard for one run. The server's pact counts; without one, the local file's; without
-        either, the default. A pact that cannot be read denies everything and says why."""
-        with self._lock:
-            text, source = self.link.pact_of(agent) or "", f"the server's pact of {agent}"
-            if not text and self.config.pact_path:
-                source = self.config.pact_path
-                try:
-                    text = configs.pact_text(source)
-                except (OSError, ValueError) as error:
-                    quiet.fault(f"pact {source}", error)
-                    return Seat(Failed(f"reading {source}", error), Pact())
-            return make_seat(text, source)
+        """A guard for one run; see `sdk.pacts` for whose pact counts."""
+        path = self.config.pact_path
+
+        def local() -> tuple[str, str]:
+            return (configs.pact_text(path), path) if path else ("", "")
+
+        return self._pacts.seat(
+            agent, self.link.pact_of(agent), local, not self.link.connected, make_seat,
+            self.config.environment,
+        )  # fmt: skip
+
+    def adopt(self, pact_set: PactSet) -> str:
+        """A set of pacts from the server; what went wrong, "" when nothing did."""
+        return self._pacts.adopt(pact_set)
+
+    def holdings(self) -> list[Holding]:
+        """Which pact each agent of this process lives by."""
+        agents = {self.config.agent, *(run.info.agent for run in list(self.runs.values()))}
+        return self._pacts.holdings(sorted(agents))
 
     def price(self, provider: str, model: str, usage: tuple[int, int, int, int]) -> float | None:
         """US dollars, or None when no price is known."""
@@ -289,20 +310,20 @@ class Client:
                 run.end("halted" if run.hold.halted else "completed", run.hold.rein.reason)
         if self._pulse is not None:
             self._pulse.stop()
+        with quiet.quiet("closing the purse"):
+            self.purses.close()
         with quiet.quiet("closing the link"):
             self.link.close(CLOSE_WAIT_S)
         with quiet.quiet("closing the recorder"):
             self.recorder.close()
 
 
-def make_seat(text: str, source: str) -> Seat:
-    """The guard of a pact, fresh for one run; of the default pact when the text is empty."""
-    try:
-        pact = load(text, source) if text.strip() else default_pact()
-        return Seat(PairGuard(RunGuard(pact, resolve=os.path.realpath)), pact)
-    except Exception as error:
-        quiet.fault(f"pact {source}", error)
-        return Seat(Failed(f"reading {source}", error), Pact())
+def _kept_folder(config: Config) -> Path | None:
+    """Beside the recorders. Under a supervisor it is the supervisor who keeps pacts; without a
+    server by choice (`off`) there is nobody whose last word would count."""
+    if config.supervisor or not config.recorders or config.url == "off":
+        return None
+    return Path(config.recorders).parent / "pacts"
 
 
 def _user() -> str:

@@ -1,7 +1,10 @@
 """The guard's seat in a run: a guard that errs denies."""
 
+import os
 from typing import Any, Protocol
 
+from checkrein.policy.guard import RunGuard
+from checkrein.policy.pair import PairGuard
 from checkrein.policy.types import Action, Pact, Place, Verdict
 from checkrein.sdk import quiet
 
@@ -14,6 +17,7 @@ class Guard(Protocol):
     def listens(self) -> bool: ...
     def judge(self, action: Action, now_ns: int) -> Verdict: ...
     def granted(self, action: Action, now_ns: int) -> Verdict: ...
+    def would(self, action: Action, now_ns: int) -> Verdict: ...
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None: ...
     def model_returned(
         self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
@@ -33,13 +37,23 @@ class Guard(Protocol):
 
 
 class Seat:
-    """A run's guard. A failing guard denies, by name and with the error."""
+    """A run's guard. A failing guard denies, by name and with the error. `revision` counts the sets
+    of pacts that the server has put in force for its agent; 0: none."""
 
-    __slots__ = ("_guard", "pact")
+    __slots__ = ("_guard", "pact", "revision")
 
-    def __init__(self, guard: Guard, pact: Pact) -> None:
+    def __init__(self, guard: Guard, pact: Pact, revision: int = 0) -> None:
         self._guard = guard
         self.pact = pact
+        self.revision = revision
+
+    @classmethod
+    def of(cls, pact: Pact, shadow: Pact | None = None, revision: int = 0) -> "Seat":
+        """A fresh guard for one run. Raises what reading the pacts' rules raises."""
+        guard = PairGuard(RunGuard(pact, resolve=os.path.realpath))
+        if shadow is not None:
+            guard.adopt(pact, shadow)
+        return cls(guard, pact, revision)
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
         try:
@@ -53,6 +67,14 @@ class Seat:
             return self._guard.granted(action, now_ns)
         except Exception as error:
             return _erred("granted", error)
+
+    def would(self, action: Action, now_ns: int) -> Verdict:
+        """What `judge` would say of a tool call that is not made for another reason; it does not
+        count."""
+        try:
+            return self._guard.would(action, now_ns)
+        except Exception as error:
+            return _erred("would", error)
 
     def step(self, now_ns: int) -> Verdict:
         try:
@@ -123,14 +145,18 @@ class Seat:
         except Exception as fault:
             self._failed("raised", fault)
 
-    def adopt(self, enforced: Pact, shadow: Pact | None = None) -> bool:
-        """Puts other pacts in force; False, and the old ones stay, when that fails."""
+    def adopt(self, enforced: Pact, shadow: Pact | None = None, revision: int = 0) -> bool:
+        """Puts other pacts in force; False, and the old ones stay, when that fails. Where no pact
+        could be read, a good one decides from now on; a guard that lost count goes on denying."""
         try:
-            self._guard.adopt(enforced, shadow)
+            if isinstance(self._guard, Failed) and not self._guard.lost_count:
+                self._guard = Seat.of(enforced, shadow)._guard
+            else:
+                self._guard.adopt(enforced, shadow)
         except Exception as fault:
             quiet.fault("guard.adopt", fault)
             return False
-        self.pact = enforced
+        self.pact, self.revision = enforced, revision
         return True
 
     def paused(self, duration_ns: int) -> None:
@@ -148,7 +174,7 @@ class Seat:
 
     def _failed(self, where: str, error: Exception) -> None:
         """A guard that lost count cannot be trusted with the next answer: it denies from now on."""
-        self._guard = Failed(where, error)
+        self._guard = Failed(where, error, lost_count=True)
         quiet.fault(f"guard.{where}", error)
 
 
@@ -157,13 +183,14 @@ class Failed:
 
     listens = False
 
-    def __init__(self, where: str, error: Exception) -> None:
+    def __init__(self, where: str, error: Exception, *, lost_count: bool = False) -> None:
         self._verdict = _refusal(where, error)
+        self.lost_count = lost_count
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
         return self._verdict
 
-    granted = judge
+    granted = would = judge
 
     def step(self, now_ns: int) -> Verdict:
         return self._verdict

@@ -16,6 +16,7 @@ import msgspec
 
 from checkrein.bus.approvals import Ask, Asked, Raise
 from checkrein.bus.messages import RunRecord
+from checkrein.bus.pacts import Holding, PactSet
 
 FRAME_BYTES_MAX = 1024 * 1024
 
@@ -67,6 +68,27 @@ class Need(msgspec.Struct, frozen=True, kw_only=True, tag="need"):
     agents: list[str]
 
 
+class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease"):
+    """agent -> supervisor: a `bus.leases.LeaseRequest` for the ledger; `number` names the asking
+    between the two."""
+
+    number: int
+    request: bytes
+
+
+class Leased(msgspec.Struct, frozen=True, kw_only=True, tag="leased"):
+    """supervisor -> agent: the ledger's answer; empty: there is none."""
+
+    number: int
+    answer: bytes = b""
+
+
+class Recalled(msgspec.Struct, frozen=True, kw_only=True, tag="recalled"):
+    """supervisor -> agents: somebody waits for what these lines hold."""
+
+    lines: list[str]
+
+
 class Instruct(msgspec.Struct, frozen=True, kw_only=True, tag="instruct"):
     """supervisor -> agent: an order, already verified. The SDK acts at its boundary: pause holds
     the next call, resume lets it go, halt raises `Halted` and cancels the run's outer task."""
@@ -90,11 +112,24 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     standing: list[Instruct] = []
 
 
+class Pacts(msgspec.Struct, frozen=True, kw_only=True, tag="pacts"):
+    """supervisor -> agent: what the server has put in force for these agents, already verified.
+    Comes before Welcome for those that stand, then with every change."""
+
+    sets: list[PactSet]
+
+
+class Holds(msgspec.Struct, frozen=True, kw_only=True, tag="holds"):
+    """agent -> supervisor: which pact each agent of this process lives by, when that changes."""
+
+    holdings: list[Holding]
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True, tag="told"):
     """supervisor -> agent: what control answered to an `Ask` or a `Raise`, already verified."""
 
     answer: Asked
 
 
-FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise
-FromSupervisor = Welcome | Instruct | Told
+FromAgent = Hello | Began | Ended | State | Did | Need | Ask | Raise | Lease | Holds
+FromSupervisor = Welcome | Instruct | Told | Leased | Recalled | Pacts

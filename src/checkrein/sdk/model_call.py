@@ -1,6 +1,5 @@
 """One model call, from the request to the end of its answer."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,10 +7,12 @@ from checkrein.events import types as events
 from checkrein.policy import estimates
 from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
+from checkrein.sdk.allowance import Asked
 from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
-from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Held
+from checkrein.sdk.purse import Lacking, Paying
 from checkrein.sdk.run import Run
 
 MODEL_ADVICE_MARK = "[checkrein]"
@@ -22,8 +23,8 @@ class ModelCall:
     `marked`."""
 
     __slots__ = (
-        "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id", "directives",
-        "model", "provider",
+        "_asked", "_first_token_ns", "_open", "_pending", "_run", "_started_ns", "call_id",
+        "directives", "model", "provider",
     )  # fmt: skip
 
     def __init__(self, run: Run | None, provider: str, model: str, call_id: str) -> None:
@@ -33,6 +34,7 @@ class ModelCall:
         self.call_id = call_id
         self.directives: tuple[str, ...] = ()
         self._open = False
+        self._asked: Asked | None = None
         self._pending: Questions[None] | None = None
         self._started_ns = 0
         self._first_token_ns = 0
@@ -62,12 +64,22 @@ class ModelCall:
         stream: bool = False,
     ) -> "ModelCall":
         """`begin` for coroutines: held without blocking the loop."""
+        paid: Paying | None = None
+        call_id = ""
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
-            with contextlib.suppress(Held):  # paused in between: wait again
-                call = cls._begin(provider, model, messages, parameters, tools, stream, False)
+            try:
+                call = cls._begin(
+                    provider, model, messages, parameters, tools, stream, False, call_id, paid
+                )
+            except Held:  # paused in between: wait again
+                paid = None
+            except Lacking as lacking:  # its share of a budget is not here yet
+                paid, call_id = lacking.paying, lacking.paying.wish.call_id
+                await paid.wait_async()
+            else:
                 await call._answered()
                 return call
 
@@ -93,20 +105,27 @@ class ModelCall:
         tools: Sequence[str],
         stream: bool,
         wait: bool,
+        call_id: str = "",
+        paid: Paying | None = None,
     ) -> "ModelCall":
         call = cls(None, provider, model, "")
         try:
             run = context.current()
-            call.call_id = run.next_call_id()
-            run.enter(call.call_id, "model", model, wait)
+            call.call_id = call_id or run.next_call_id()
+            _, field, raw = values.packed(messages)
+            call._asked = Asked(
+                run.seat.pact, call.call_id, provider, model, len(raw), parameters or {}
+            )
+            refusal = run.allowance.model(call._asked, wait) if paid is None else paid.refusal
+            enter(run, call.call_id, "model", model, wait)
             call._run = run
-            pending = call._judge(run, messages, parameters or {}, tools, stream)
+            pending = call._judge(run, call._asked, messages, field, raw, tools, stream, refusal)
             if wait:
                 drive(pending)
             else:
                 call._pending = pending
         except Exception as error:
-            if isinstance(error, Denied | Held):
+            if isinstance(error, Denied | Held | Lacking):
                 raise
             unrecorded(error, call.call_id, call._run, model or "model call", call._open)
             call._run = None
@@ -154,12 +173,15 @@ class ModelCall:
     def _judge(
         self,
         run: Run,
+        asked: Asked,
         messages: Any,
-        parameters: Mapping[str, Any],
+        field: Any,
+        raw: bytes,
         tools: Sequence[str],
         stream: bool,
+        refusal: Verdict | None,
     ) -> Questions[None]:
-        _, field, raw = values.packed(messages)
+        parameters = asked.parameters
         digest = values.hash_of(raw)
         try:
             yield from run.model_step(digest, self.call_id)
@@ -172,10 +194,15 @@ class ModelCall:
                 provider=self.provider, input_chars=len(raw),
                 tokens_max=estimates.tokens_max(parameters),
             )  # fmt: skip
-            verdict = run.seat.judge(action, run.world.monotonic_ns())
+            now_ns = run.world.monotonic_ns()
+            verdict = run.seat.judge(action, now_ns)
+            if refusal is not None and goes_on(verdict):
+                run.seat.model_returned(0, 0, 0.0, now_ns, "", self.call_id)
+                verdict = refusal
             if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
-                yield from self._settle(run, action, verdict)
+                yield from self._settle(run, action, verdict, asked)
         except BaseException:
+            run.allowance.not_made(self.call_id)
             run.leave(self.call_id)
             raise
         self.directives = run.take_directives()
@@ -188,11 +215,21 @@ class ModelCall:
         self._open = True
         run.tally.model_began(self.model)
 
-    def _settle(self, run: Run, action: Action, verdict: Verdict) -> Questions[None]:
+    def _settle(
+        self, run: Run, action: Action, verdict: Verdict, asked: Asked
+    ) -> Questions[None]:  # fmt: skip
         run.decided(action, verdict)
         refusal = yield from escalate(run, action, verdict)
         if refusal is None and verdict.kind == "ask":
+            run.allowance.not_made(self.call_id)  # while people think, others may spend it
             refusal = yield from approve(run, action, verdict, run.seat.granted)
+            paying = run.allowance.model_again(asked) if refusal is None else None
+            if paying is not None:
+                yield paying
+                refusal = paying.refusal
+                if refusal is not None:
+                    run.decided(action, refusal)
+                    run.seat.model_returned(0, 0, 0.0, run.world.monotonic_ns(), "", self.call_id)
         elif refusal is None and verdict.kind == "deny":
             refusal = verdict
         if refusal is not None:
@@ -230,6 +267,10 @@ class ModelCall:
             if reasoning:
                 run.record(events.Reasoning, text=values.clean_text(reasoning), role="model")
             run.seat.model_returned(usage[0], usage[1], usd, now_ns, model, self.call_id)
+            run.allowance.model_done(
+                self.call_id, self._asked.input_chars if self._asked is not None else 0,
+                usage[0], usage[1], usd, failed=bool(error), begun=self._first_token_ns > 0,
+            )  # fmt: skip
             run.leave(self.call_id)
             run.tally.model_ended(usage[0], usage[1], usd, error)
         except Exception as fault:

@@ -1,7 +1,7 @@
 """Heartbeats: every 10 s, from a thread of their own, whatever the agent's threads are doing."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from checkrein.events import types as events
 from checkrein.sdk import quiet
@@ -22,14 +22,16 @@ class Pulse:
         world: World,
         started_ns: int,
         interval_s: float = INTERVAL_S,
+        also: Callable[[], None] = lambda: None,
     ) -> None:
         """`runs` are the live ones, as they come and go; `started_ns` is since when the process is
-        up, on the monotonic clock."""
+        up, on the monotonic clock; `also` is called with every beat."""
         self._runs = runs
         self._recorder = recorder
         self._world = world
         self._started_ns = started_ns
         self._interval_s = interval_s
+        self._also = also
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -58,3 +60,5 @@ class Pulse:
         while not self._stop.wait(self._interval_s):
             with quiet.quiet("heartbeat"):
                 self.beat()
+            with quiet.quiet("beside the heartbeat"):
+                self._also()

@@ -10,14 +10,16 @@ from typing import Any, Protocol
 
 from checkrein.events import types as events
 from checkrein.policy import types as policy
-from checkrein.policy.types import Action, Verdict
+from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet, values
+from checkrein.sdk.allowance import Allowance
 from checkrein.sdk.asking import Question, Questions, approve, escalation_of
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hearing import Ear
 from checkrein.sdk.hold import Held, Hold
 from checkrein.sdk.place import Place
+from checkrein.sdk.purse import Purses
 from checkrein.sdk.redacting import redact_of
 from checkrein.sdk.rein import Answer, Ordered
 from checkrein.sdk.step import Step, Steps, Tally
@@ -40,6 +42,7 @@ class Host(Protocol):
 
     world: World
     recorder: Recording
+    purses: Purses
 
     @property
     def connected(self) -> bool:
@@ -95,6 +98,14 @@ class Run:
         self.ended_reason = ""
         self.escalated = False
         self.tally = Tally(self.goal)
+        self.allowance = Allowance(
+            client.purses,
+            self._stands(),
+            lambda provider, model, inputs, outputs: client.price(
+                provider, model, (inputs, outputs, 0, 0)
+            ),
+            client.world,
+        )
         self.in_flight: dict[str, tuple[str, str, int]] = {}
         self.started_at = client.world.now_ns()
         self.started_ns = self.last_ns = client.world.monotonic_ns()
@@ -300,7 +311,24 @@ class Run:
             reason=values.clean_text(verdict.reason, 4_000), advice=verdict.advice,
             pact=verdict.pact or self.seat.pact.pact,
             pact_version=verdict.pact_version or self.seat.pact.version,
-            inputs=values.plain(verdict.inputs), shadow=verdict.shadow,
+            inputs=values.plain(verdict.inputs), runaway=verdict.runaway, shadow=verdict.shadow,
+        )  # fmt: skip
+
+    def adopt(self, pact: Pact, shadow: Pact | None, revision: int) -> bool:
+        """Other pacts, from the next decision on; False, and the old ones stay, when that fails."""
+        adopted = self.seat.adopt(pact, shadow, revision)
+        if adopted:
+            self.redact()
+            self._tell_place()
+        return adopted
+
+    def say_pact(self, rule: str, why: str, pact: Pact) -> None:
+        """Records what became of a pact that was put in force while this run goes on."""
+        action = {"kind": "pact", "name": pact.pact, "arguments": None}
+        self.record(
+            events.ScopeDecision, call_id="", action=action, verdict="allow", guard="pact",
+            rule=rule, reason=values.clean_text(why, 4_000), pact=pact.pact,
+            pact_version=pact.version,
         )  # fmt: skip
 
     def raises(self, duty: tuple[str, str, str]) -> bool:
@@ -391,12 +419,15 @@ class Run:
             self.place = dataclasses.replace(self.place, redact=redact)
 
     def _tell_place(self) -> None:
+        self.seat.placed(self._stands())
+
+    def _stands(self) -> policy.Place:
         info = self.info
         environment = str(getattr(self.place, "environment", ""))
-        self.seat.placed(policy.Place(
+        return policy.Place(
             agent=info.agent, room=info.room, environment=environment, run_id=self.run_id,
             task_id=self.task_id, task_type=info.task_type, goal=self.goal,
-        ))  # fmt: skip
+        )  # fmt: skip
 
     @property
     def status(self) -> str:

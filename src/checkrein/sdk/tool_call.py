@@ -1,7 +1,6 @@
 """One tool call, from the choice to its result's return into the agent's context."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, NoReturn
@@ -27,10 +26,11 @@ from checkrein.sdk.asking import (
     escalate,
     raise_budgets,
 )
-from checkrein.sdk.boundary import denial, hold_here, said, unrecorded
+from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
+from checkrein.sdk.purse import Lacking, Paying
 from checkrein.sdk.run import Run
 
 Status = Literal["ok", "error", "denied", "cancelled"]
@@ -109,14 +109,21 @@ class ToolCall:
         own: bool = False,
     ) -> "ToolCall":
         """`begin` for coroutines: held without blocking the loop."""
+        paid: Paying | None = None
         while True:
             hold = hold_here()
             if hold is not None and hold.taut:
                 await hold.wait_async()
-            with contextlib.suppress(Held):  # paused in between: wait again
+            try:
                 call = cls._begin(
-                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False
+                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
                 )
+            except Held:  # paused in between: wait again
+                paid = None
+            except Lacking as lacking:  # its share of a budget is not here yet
+                paid, call_id = lacking.paying, lacking.paying.wish.call_id
+                await paid.wait_async()
+            else:
                 if call._pending is not None:
                     await call._answered()
                 return call
@@ -145,6 +152,7 @@ class ToolCall:
         parse_error: str,
         own: bool,
         wait: bool,
+        paid: Paying | None = None,
     ) -> "ToolCall":
         call = cls(None, name, arguments, call_id)
         try:
@@ -157,11 +165,15 @@ class ToolCall:
             call._outer = outer
             call._joined = own
             call.call_id = call_id or run.next_call_id()
-            run.enter(call.call_id, "tool", name, wait)
+            refusal = (
+                run.allowance.tool(run.seat.pact, call.call_id, wait)
+                if paid is None else paid.refusal
+            )  # fmt: skip
+            enter(run, call.call_id, "tool", name, wait)
             call._run = run
-            call._judge(run, kind, known_tools, why, parse_error, wait)
+            call._judge(run, kind, known_tools, why, parse_error, wait, refusal)
         except Exception as error:
-            if isinstance(error, Denied | Held):
+            if isinstance(error, Denied | Held | Lacking):
                 raise
             unrecorded(error, call.call_id, call._run, name, call._open)
             call._run = None
@@ -190,6 +202,7 @@ class ToolCall:
         why: str,
         parse_error: str,
         wait: bool,
+        refusal: Verdict | None,
     ) -> None:
         # The way of every call: fields that are empty are not given, and no layer stands between
         # this and the recorder, which never raises.
@@ -214,7 +227,10 @@ class ToolCall:
             known_tools=tuple(known_tools) if known_tools else (),
         )  # fmt: skip
         self._started_ns = now_ns = run.world.monotonic_ns()
-        verdict = run.seat.judge(action, now_ns)
+        if refusal is None:
+            verdict = run.seat.judge(action, now_ns)
+        elif goes_on(verdict := run.seat.would(action, now_ns)):
+            verdict = refusal  # what is forbidden is refused as such
         if verdict.kind != "allow" or verdict.duties or verdict.beside is not None:
             self._words = why
             pending = self._settle(run, action, verdict)
@@ -240,6 +256,7 @@ class ToolCall:
                 ToolReturned, call_id=self.call_id, tool=self.name, status="cancelled",
                 error=said(error),
             )  # fmt: skip
+            run.allowance.not_made(self.call_id)
             run.leave(self.call_id)
             raise
         run.record(
@@ -262,20 +279,25 @@ class ToolCall:
         elif verdict.rule.startswith(ESCALATIONS):  # somebody has taken note by now
             self._go_on(run, action, self.arguments)
         else:
+            run.allowance.not_made(self.call_id)  # while people think, others may spend it
             answer = yield from ask(run, action, verdict, self._words)
             if isinstance(answer, Verdict):
                 self._refuse(run, action, answer)
-            else:
-                self._approved(run, action, answer)
+            paying = run.allowance.tool_again(run.seat.pact, self.call_id)
+            if paying is not None:
+                yield paying
+                if paying.refusal is not None:
+                    self._refuse(run, action, paying.refusal)
+            self._approved(run, action, answer, verdict.rule)
 
-    def _approved(self, run: Run, action: Action, question: Asking) -> None:
+    def _approved(self, run: Run, action: Action, question: Asking, rule: str) -> None:
         """Goes on with exactly what was approved. Raises Denied."""
         answer = question.answer
         if answer is None:
             raise ValueError("an approval without an answer")
         if question.digest_with(self.arguments) != question.digest:
             self._refuse(run, action, CHANGED)
-        raise_budgets(run, answer.raised)
+        raise_budgets(run, answer.raised, rule)
         if answer.edited:
             self.arguments, self.changed = answer.arguments, True
             run.decided(action, _edited(answer.arguments, answer.by, question))
@@ -310,6 +332,7 @@ class ToolCall:
         run.record(
             ToolReturned, call_id=self.call_id, tool=self.name, status="denied", error=str(error)
         )
+        run.allowance.not_made(self.call_id)
         run.leave(self.call_id)
         run.refused(verdict)
         raise error
@@ -341,6 +364,7 @@ class ToolCall:
                 )  # fmt: skip
                 run.seat.returned(self._action, plain, error, now_ns)
                 record(ToolParsed, place, step, call_id=call_id, tool=name, error=error)
+            run.allowance.tool_done(call_id)
             run.leave(call_id)
             run.tally.tool_ended(status, error)
             chars = len(result) if type(result) is str else len(raw)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from checkrein.bus import orders, subjects
-from checkrein.bus.approvals import Approval, Escalation
+from checkrein.bus.approvals import Approval, Escalation, GateQuery
 from checkrein.bus.messages import (
     Beat,
     CommandRequest,
@@ -54,6 +54,7 @@ from checkrein.control.types import (
 from checkrein.server.context import RoleContext
 from checkrein.server.control_gates import Gatekeeper, session_of
 from checkrein.server.control_writing import Auditor, Keeper, Notifier, Saver, Teller
+from checkrein.server.ledger import LedgerDesk
 from checkrein.server.sessions import Sessions
 from checkrein.server.webhook import Webhook
 
@@ -62,6 +63,7 @@ _log = logging.getLogger(__name__)
 ANSWER_BYTES_MAX = 1_800_000
 DRAIN_S = 3.0
 RECORD_EVERY_S = 5.0
+LIMIT_ALL = 1_000_000
 T = TypeVar("T")
 
 
@@ -70,9 +72,13 @@ async def run(context: RoleContext) -> None:
     written there: without it, old orders could win over new ones."""
     signer = load_signer(context.data / "keys", context.world)
     edge = await Edge.open(context, signer)
+    ledger = await LedgerDesk.open(
+        context.control_bus, edge.sessions, context.world, edge.auditor.add
+    )
+    edge.keep_ledger(ledger)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in edge.works()]
-        subscriptions = await edge.listen()
+        tasks = [group.create_task(work) for work in (*edge.works(), *ledger.works())]
+        subscriptions = [*await edge.listen(), *await ledger.listen()]
         context.ready()
         await context.stop.wait()
         for subscription in subscriptions:
@@ -93,10 +99,11 @@ class Edge:
         sessions: Sessions,
     ) -> None:
         self._context = context
-        self._sessions = sessions
+        self.sessions = sessions
         self._bus = context.control_bus
         self._world = context.world
         self.control = control
+        self._ledger: LedgerDesk | None = None
         self._nudge = asyncio.Event()
         self._next_due_ns = 0
         self._records = buckets[subjects.BUCKET_CONTROL]
@@ -115,7 +122,7 @@ class Edge:
         self._gates = Gatekeeper(self._bus, control, sessions, self.feed)
         self._webhook = Webhook.of(os.environ, self._world)
         self._teller = Teller(context.bus, self._world)
-        self._auditor = Auditor(self._bus, self._world)
+        self.auditor = Auditor(self._bus, self._world)
         self._notifier = Notifier(self._bus, self._world)
 
     @classmethod
@@ -154,6 +161,17 @@ class Edge:
         bus.on_connection(edge.on_connection)
         return edge
 
+    def keep_ledger(self, ledger: LedgerDesk) -> None:
+        """Approvals that raise shared budgets are told to it; those of an earlier start now."""
+        self._ledger = ledger
+        for approval in self.control.approvals(GateQuery(all=True, limit=LIMIT_ALL)):
+            ledger.approved(approval)
+
+    def _raise_budgets(self, approval_id: str) -> None:
+        if self._ledger is not None:
+            for approval in self.control.approvals(GateQuery(ids=[approval_id], all=True)):
+                self._ledger.approved(approval)
+
     async def listen(self) -> list[Subscription]:
         bus = self._bus
         handlers: dict[str, Callable[[Message], Awaitable[None]]] = {
@@ -169,8 +187,8 @@ class Edge:
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """Everything that goes on beside the handlers."""
-        works = [self._tick(), self._reserve(), self._teller.work(), self._auditor.work()]
-        works += [self._notifier.work(), self._sessions.follow(), self._keeper.work()]
+        works = [self._tick(), self._reserve(), self._teller.work(), self.auditor.work()]
+        works += [self._notifier.work(), self.sessions.follow(), self._keeper.work()]
         if self._webhook is not None:
             works.append(self._webhook.work())
         for saver in self._savers.values():
@@ -183,7 +201,7 @@ class Edge:
             *self._savers.values(),
             self._keeper,
             self._teller,
-            self._auditor,
+            self.auditor,
         ]
         deadline = self._world.monotonic_ns() + round(DRAIN_S * 1e9)
         await self.feed(Tick())
@@ -222,6 +240,8 @@ class Edge:
             case Save():
                 self._savers[action.kind].add(action.key)
             case Keep():
+                if action.kind == "approval":
+                    self._raise_budgets(action.key)
                 self._keeper.add(action)
             case Notify():
                 if self._webhook is not None:
@@ -229,7 +249,7 @@ class Edge:
             case Tell():
                 self._teller.add(action.event)
             case Audit():
-                self._auditor.add(action)
+                self.auditor.add(action)
             case Changed():
                 self._notifier.add(action)
             case Send() | Reply():
@@ -313,9 +333,9 @@ class Edge:
             answer = encode(Registered(error=str(error)))
             await self._publish(self._bus.respond(message, answer))
             return
-        known = self._sessions.known.get(session)
+        known = self.sessions.known.get(session)
         if known is None or any(objection_to_run(known, run) for run in registration.runs):
-            await self._sessions.look(session)  # it may be newer than what has come by
+            await self.sessions.look(session)  # it may be newer than what has come by
         await self.feed(Registering(session, registration, message))
 
     async def _on_beat(self, message: Message) -> None:

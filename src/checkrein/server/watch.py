@@ -21,12 +21,14 @@ import msgspec
 
 from checkrein.bus import subjects
 from checkrein.bus.messages import CommandRequest, CommandState, MessageError, decode, encode
+from checkrein.bus.pacts import PactSet, PactText, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
 from checkrein.detect.catalogue import detectors
 from checkrein.detect.engine import Engine
 from checkrein.detect.incidents import Case, shown
 from checkrein.detect.watcher import Outgoing, Watcher, envelope_of
-from checkrein.policy.pact import PactError, default_pact, load
+from checkrein.policy.pact import PactError, default_pact
+from checkrein.policy.pact_chain import EVERYONE, read_chain
 from checkrein.policy.types import Pact
 from checkrein.server.context import RoleContext
 from checkrein.server.violations import Violations
@@ -54,28 +56,51 @@ async def run(context: RoleContext) -> None:
 
 
 class Pacts:
-    """The pacts in force, by agent, as the bucket has them; `default` holds for all others."""
+    """What is and was in force, by agent and environment, as the bucket of levels has it;
+    `default` holds for all others. The last few of each are known: events tell of decisions that
+    were taken by them."""
 
     def __init__(self) -> None:
-        self._pacts: dict[str, Pact] = {}
+        self._pacts: dict[tuple[str, str], list[tuple[int, Pact]]] = {}
         self._default = default_pact()
 
-    def of(self, agent: str) -> Pact:
-        return self._pacts.get(agent) or self._pacts.get("default") or self._default
+    def of(self, agent: str, environment: str, version: str = "", at_ns: int | None = None) -> Pact:
+        """The one of that version; else the one in force at that time. Without a time, and for what
+        is older than all that is known: the one in force now."""
+        place = place_of(environment)
+        everyones = self._pacts.get((EVERYONE, place)) or []
+        known = self._pacts.get((agent, place)) or everyones
+        if not known:
+            return self._default
+        if version:
+            for _, pact in (*reversed(known), *reversed(everyones)):
+                if pact.version == version:
+                    return pact
+        for since_ns, pact in reversed(known):
+            if at_ns is not None and since_ns <= at_ns:
+                return pact
+        return known[-1][1]
 
-    def take(self, entry: Entry) -> tuple[str, Pact] | None:
-        """A change of the bucket; what is now in force for an agent, if it has a pact."""
-        agent = subjects.name_of(entry.key)
-        self._pacts.pop(agent, None)
+    def take(self, entry: Entry) -> tuple[str, str, Pact] | None:
+        """A change of the bucket; what is now in force for an agent, if it has a pact. One that
+        cannot be read changes nothing, as everywhere else."""
+        agent, environment = subjects.pact_key_of(entry.key)
         if entry.value is None:
+            self._pacts.pop((agent, environment), None)
             return None
         try:
-            pact = load(entry.value.decode("utf-8", "replace"), f"pact of {agent}")
-        except PactError as error:
-            _log.warning("a stored pact is passed over, the default holds: %s", error)
+            level = decode(entry.value, PactSet)
+            known = [(each.since, _read(each.enforced)) for each in level.earlier]
+            pact = _read(level.enforced)
+        except (PactError, MessageError) as error:
+            _log.error("a pact in force cannot be read, the one before holds here: %s", error)
             return None
-        self._pacts[agent] = pact
-        return agent, pact
+        self._pacts[agent, environment] = [*known, (level.issued_at, pact)]
+        return agent, environment, pact
+
+
+def _read(texts: list[PactText]) -> Pact:
+    return read_chain([(each.name, each.text) for each in texts])
 
 
 class Watch:
@@ -97,7 +122,7 @@ class Watch:
     async def run(self) -> None:
         await self._bus.stream(subjects.EVENTS)
         incidents = await self._control.bucket(subjects.BUCKET_INCIDENTS)
-        pacts = await self._control.bucket(subjects.BUCKET_PACTS)
+        pacts = await self._control.bucket(subjects.BUCKET_PACT_LEVELS)
         for entry in await pacts.entries():
             self._pacts.take(entry)
         for entry in await incidents.entries():

@@ -18,6 +18,8 @@ import msgspec
 
 from checkrein.bus.messages import RunRecord, SessionGrant, SessionRequest
 from checkrein.bus.types import Bus
+from checkrein.sdk.config import state_folder
+from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.supervise import front, launch, proc
 from checkrein.supervise.cgroup import Leaf
 from checkrein.supervise.household import Household
@@ -95,6 +97,9 @@ class _Service:
         self.front_pid, self.leaf = front_pid, leaf
         self.why_not_cgroup = ""
         self.helpers: set[int] = set()
+        self._carries = bool(options.pact) and not died
+        """Whether the pact of `--pact` is yet to be told to the server. Told again with a renewed
+        session, it would undo what has been pushed meanwhile."""
         self.manifest = place.read() or Manifest(run=_nobody())
         self.code = 1
         self._shell_group = os.getpgrp()
@@ -134,6 +139,7 @@ class _Service:
         )  # fmt: skip
         supervisor.session = self.manifest.session
         supervisor.need(self.manifest.agents)
+        supervisor.kept_pacts = KeptPacts(state_folder(self.options.environ).parent / "pacts")
         if self.options.pact:
             supervisor.pacts[self.options.agent if self.options.named else ""] = self.options.pact
             supervisor.pacts[self.options.agent] = self.options.pact
@@ -168,6 +174,7 @@ class _Service:
                 await link.settled.wait()
         if link.error:
             self._say(f"no contact with the server, recording locally: {link.error}", True)
+            self._begin_by_kept(supervisor)
         if self.why_not_cgroup:
             self._say(f"no cgroup ({self.why_not_cgroup}); sweeping instead", False)
         record = self.manifest.run
@@ -198,6 +205,23 @@ class _Service:
         self._remember(supervisor, ended=True)
         self._last_line(unit)
         return exited.shell_code
+
+    def _begin_by_kept(self, supervisor: Supervisor) -> None:
+        """Without a server and without a pact of its own, the agent begins by the last pact that
+        the server gave it."""
+        agent = self.options.agent
+        if self.options.pact or agent in supervisor.pact_sets:
+            return
+        found = supervisor.kept_pacts.find(agent, self.options.environment)
+        if found is None:
+            return
+        pact_set, at_ns = found
+        supervisor.pact_sets[agent] = pact_set
+        age_s = max(0, self.world.now_ns() - at_ns) / 1e9
+        self._say(
+            f"{agent} begins under the last pact that the server gave it, version "
+            f"{pact_set.enforced_version or 'default'}, {age_s:.0f} s old", True,
+        )  # fmt: skip
 
     def _release(self, held: "launch.Held", supervisor: Supervisor) -> None:
         """The program begins. Raises CannotStart."""
@@ -253,13 +277,13 @@ class _Service:
         return replace(tree, without=self.helpers)
 
     def _lost_contact(self, supervisor: Supervisor) -> str:
-        text = supervisor.pacts.get(self.options.agent, "")
+        standing = supervisor.pact_sets.get(self.options.agent)
         found = self.options.lost_contact
-        if text and text != self.options.pact:
+        if standing is not None and standing.enforced:
             with suppress(Exception):
-                from checkrein.policy.pact import load
+                from checkrein.policy.pact_chain import read_chain
 
-                found = load(text, self.options.agent).lost_contact
+                found = read_chain([(t.name, t.text) for t in standing.enforced]).lost_contact
         return found if found in DEATH_SIGNALS else "continue"
 
     # -- signals, the terminal, the front ------------------------------------------------------
@@ -335,9 +359,11 @@ class _Service:
         request = SessionRequest(
             kind="supervisor", agents=agents, session=session, room=self.options.room,
             environment=self.options.environment, host=host_name(), pid=os.getpid(),
-            pacts={self.options.agent: self.options.pact} if self.options.pact else {},
+            pacts={self.options.agent: self.options.pact} if self._carries else {},
         )  # fmt: skip
-        return await ask(endpoint.url, endpoint.token, request)
+        grant = await ask(endpoint.url, endpoint.token, request)
+        self._carries = False
+        return grant
 
     async def _connect(self, grant: SessionGrant) -> Bus:
         from checkrein.bus import nats, subjects

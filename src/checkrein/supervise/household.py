@@ -3,7 +3,20 @@
 import msgspec
 
 from checkrein.bus.approvals import Ask, Raise
-from checkrein.sdk.local import Began, Did, Ended, FromAgent, Hello, Need, State, Told, Welcome
+from checkrein.sdk.local import (
+    Began,
+    Did,
+    Ended,
+    FromAgent,
+    Hello,
+    Holds,
+    Lease,
+    Need,
+    Pacts,
+    State,
+    Told,
+    Welcome,
+)
 from checkrein.supervise import happenings as h
 from checkrein.supervise.journal import host_name
 from checkrein.supervise.local import Peer
@@ -27,6 +40,8 @@ class Household:
     def came(self, unit_name: str, peer: Peer, hello: Hello) -> Welcome:
         unit = self._supervisor.units[unit_name]
         unit.peers.append(peer)
+        for pact_set in self._supervisor.pact_sets.values():
+            peer.send(Pacts(sets=[pact_set]))
         return Welcome(
             pacts=self._supervisor.pacts,
             room=self._supervisor.room,
@@ -36,6 +51,7 @@ class Household:
 
     def left(self, unit_name: str, peer: Peer) -> None:
         unit = self._supervisor.units[unit_name]
+        self._supervisor.held_changed.set()
         acts, ended = unit.left(peer, self._supervisor.world.monotonic_ns())
         self._supervisor.apply(unit, acts)
         for run in ended:
@@ -72,6 +88,11 @@ class Household:
                     self._ask(peer, message)
             case Need(agents=agents):
                 self._supervisor.need(agents)
+            case Lease():
+                self._supervisor.leasing.ask(peer, message)
+            case Holds(holdings=holdings):
+                peer.holdings = holdings
+                self._supervisor.held_changed.set()
             case Hello():
                 pass
         self._supervisor.changed.set()

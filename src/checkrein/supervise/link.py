@@ -21,6 +21,8 @@ from checkrein.bus.messages import (
     encode,
 )
 from checkrein.bus.orders import Inbox
+from checkrein.bus.pacts import Newer
+from checkrein.bus.signed_pacts import PactInbox
 from checkrein.bus.types import Bus, BusError, Message
 from checkrein.supervise.seeking import seek
 from checkrein.supervise.session import SessionError
@@ -29,6 +31,8 @@ from checkrein.supervise.supervisor import Supervisor
 _log = logging.getLogger(__name__)
 
 BEAT_S = 1.0
+HELD_EVERY_S = 5.0
+"""How often the server is told which pacts hold here, and asked for newer ones."""
 RETRY_S_MIN = 0.2
 RETRY_S_MAX = 3.0
 LOST_S_MAX = 4.0
@@ -76,7 +80,10 @@ class Link:
         """Until `stop`, or until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            works = (self._keep(), self._send(), self._beat(), self._level())
+            works = (
+                self._keep(), self._send(), self._beat(), self._level(), self._tell_pacts(),
+                self._supervisor.leasing.work(self._now),
+            )  # fmt: skip
             mine = [tasks.create_task(work) for work in works]
             await self._stop.wait()
             for task in (*mine, *self._seeks):
@@ -144,9 +151,7 @@ class Link:
             and self._bus is not None
         )
         self.grant, self._agents, self._renew = grant, set(agents), False
-        for agent, text in grant.pacts.items():
-            if text:
-                supervisor.pacts.setdefault(agent, text)
+        self._take_pacts(grant)
         if not same:
             await self._connect_anew(grant)
         renew = getattr(self._bus, "renew", None)
@@ -154,6 +159,18 @@ class Link:
             renew_credential(self._bus, grant)
         if self._granted is not None:
             self._granted(grant)
+
+    def _take_pacts(self, grant: SessionGrant) -> None:
+        supervisor = self._supervisor
+        for agent, text in grant.pacts.items():
+            if text:
+                supervisor.pacts.setdefault(agent, text)
+        key = bytes.fromhex(grant.control_key)
+        if supervisor.pact_inbox is None or supervisor.pact_inbox.key != key:
+            supervisor.pact_inbox = PactInbox(key, supervisor.environment)
+        for signed in grant.pact_sets.values():
+            supervisor.hear_pact(signed)
+        supervisor.held_changed.set()
 
     async def _connect_anew(self, grant: SessionGrant) -> None:
         old, self._bus = self._bus, None
@@ -166,6 +183,9 @@ class Link:
             supervisor.join_session(grant.session, Inbox(grant.session, key, self._world))
         bus.on_connection(self.turned)
         await bus.subscribe(subjects.command(grant.session), self._order)
+        await bus.subscribe(subjects.recall(grant.session), self._recall)
+        await bus.subscribe(subjects.pact(grant.session), self._pact)
+        await bus.subscribe(subjects.PACTS_ASK, self._asked_for_pacts)
         self._bus = bus
         self._lost_at_ns = None
         await self._register_all(bus)
@@ -197,6 +217,7 @@ class Link:
             for record in self._supervisor.records():
                 self._supervisor.to_register[record.run_id] = record
             self._supervisor.changed.set()
+            self._supervisor.held_changed.set()
             self._level_due.set()
         elif self._lost_at_ns is None:
             self._lost_at_ns = self._world.monotonic_ns()
@@ -205,6 +226,13 @@ class Link:
 
     async def _order(self, message: Message) -> None:
         self._supervisor.deliver(message.data)
+
+    def _now(self) -> tuple[Bus | None, str]:
+        return self._bus, self._supervisor.session
+
+    async def _recall(self, message: Message) -> None:
+        units = self._supervisor.units.values()
+        self._supervisor.leasing.recalled(message, [peer for unit in units for peer in unit.peers])
 
     async def _level(self) -> None:
         """Reads what stands ordered of every run, whenever edges may have been missed."""
@@ -225,6 +253,35 @@ class Link:
             return
         if entry is not None and entry.value is not None:
             self._supervisor.deliver(entry.value)
+
+    # -- pacts in, and what holds here out --------------------------------------------------------
+
+    async def _pact(self, message: Message) -> None:
+        self._supervisor.hear_pact(message.data)
+
+    async def _asked_for_pacts(self, message: Message) -> None:
+        self._supervisor.held_changed.set()
+
+    async def _tell_pacts(self) -> None:
+        """Says which pacts hold when that changes and every few seconds; what is newer comes back,
+        so a pact whose edge was missed is in force as soon as there is contact."""
+        changed = self._supervisor.held_changed
+        while not self._stop.is_set():
+            changed.clear()
+            bus = self._bus
+            if bus is not None and bus.connected:
+                with suppress(BusError):
+                    await self._tell_once(bus)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HELD_EVERY_S):
+                    await changed.wait()
+
+    async def _tell_once(self, bus: Bus) -> None:
+        held = self._supervisor.held(self._agents)
+        data = await bus.request(subjects.held(held.session), encode(held))
+        answer = decode_or_none(data, Newer)
+        for signed in answer.sets if answer is not None else ():
+            self._supervisor.hear_pact(signed)
 
     # -- registrations, receipts, beats out ------------------------------------------------------
 

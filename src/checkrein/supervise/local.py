@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from checkrein.bus.pacts import Holding
 from checkrein.sdk.local import (
     FRAME_BYTES_MAX,
     FromAgent,
@@ -40,6 +41,8 @@ class Peer:
     def __init__(self, pid: int, writer: asyncio.StreamWriter) -> None:
         self.pid = pid
         self.recorder = ""
+        self.holdings: list[Holding] = []
+        """Which pacts it says it lives by."""
         self._writer = writer
 
     def send(self, message: FromSupervisor) -> None:

@@ -14,12 +14,17 @@ import msgspec
 
 from checkrein.bus.messages import Order, Progress, RunRecord
 from checkrein.bus.orders import Accepted, Inbox, OrderRefused
+from checkrein.bus.pacts import OLD, REPEATED, Held, Holding, PactRefused, PactSet
+from checkrein.bus.signed_pacts import PactInbox
+from checkrein.sdk.kept_pacts import KeptPacts
+from checkrein.sdk.local import Pacts
 from checkrein.supervise import happenings as h
 from checkrein.supervise import proc
 from checkrein.supervise.alarms import Alarms
 from checkrein.supervise.holding import Limits
 from checkrein.supervise.journal import Journal, host_name
 from checkrein.supervise.ladder import Ladder
+from checkrein.supervise.leasing import Leasing
 from checkrein.supervise.local import Peer
 from checkrein.supervise.looking import Looking
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
@@ -58,8 +63,16 @@ class Supervisor:
         self.limits = limits if limits is not None else Limits()
         self.units: dict[str, Unit] = {}
         self.pacts: dict[str, str] = {}
+        """Texts of local files by agent; "": for any."""
+        self.pact_sets: dict[str, PactSet] = {}
+        """What the server has put in force, by agent."""
+        self.pact_inbox: PactInbox | None = None
+        self.held_changed = asyncio.Event()
+        self.kept_pacts = KeptPacts(None)
+        """What the server said last, for starting while it is away."""
         self.reports = Reports()
         self.seeking = Seeking()
+        self.leasing = Leasing()
         self.changed = asyncio.Event()
         self.to_register: dict[str, RunRecord] = {}
         self.needs: set[str] = set()
@@ -156,6 +169,46 @@ class Supervisor:
                 if not run.over:
                     self.to_register[run.record.run_id] = run.record
         self.changed.set()
+
+    # -- pacts ---------------------------------------------------------------------------------
+
+    def hear_pact(self, signed: bytes) -> None:
+        """A set of pacts, from wherever; passed on at once to every process that is connected."""
+        if self.pact_inbox is None:
+            return
+        try:
+            pact_set = self.pact_inbox.accept(signed)
+        except PactRefused as error:
+            if error.why not in (OLD, REPEATED):
+                _log.warning("%s", error)
+            return
+        self.adopt(pact_set)
+
+    def adopt(self, pact_set: PactSet) -> None:
+        """From now on this holds for its agent, here and in every process of its own."""
+        self.pact_sets[pact_set.agent] = pact_set
+        self.kept_pacts.keep(pact_set, self.world.now_ns())
+        for unit in self.units.values():
+            for peer in unit.peers:
+                peer.send(Pacts(sets=[pact_set]))
+        self.held_changed.set()
+
+    def held(self, agents: Iterable[str]) -> Held:
+        """What the processes here say they enforce, those that say the same as one."""
+        counts: dict[Holding, int] = {}
+        for unit in self.units.values():
+            for peer in unit.peers:
+                for holding in peer.holdings:
+                    counts[holding] = counts.get(holding, 0) + 1
+        inbox = self.pact_inbox
+        return Held(
+            session=self.session, environment=self.environment, at=self.world.now_ns(),
+            revisions={a: inbox.revision(a) if inbox is not None else 0 for a in agents},
+            holdings=[
+                msgspec.structs.replace(holding, processes=count)
+                for holding, count in counts.items()
+            ],
+        )  # fmt: skip
 
     # -- orders --------------------------------------------------------------------------------
 

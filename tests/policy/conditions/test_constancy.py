@@ -1,5 +1,6 @@
 """Conditions that cannot be true, or cannot be false."""
 
+import time
 from typing import Any
 
 import pytest
@@ -98,6 +99,22 @@ def test_it_cannot_be_false(text: str) -> None:
 ])  # fmt: skip
 def test_it_can_be_both(text: str) -> None:
     assert constancy(compile_condition(text, NAMES)) == ""
+
+
+def test_many_tests_in_a_row_are_looked_at_all() -> None:
+    many = " && ".join(f"args.any != {number}" for number in range(200))
+    assert constancy(compile_condition(f"{many} && args.n > 2", NAMES)) == ""
+    assert constancy(compile_condition(f"{many} && args.n > 2 && args.any == 77", NAMES)) == "false"
+    assert constancy(compile_condition(f"!({many}) || args.any != 77", NAMES)) == "true"
+
+
+def test_a_constant_that_takes_long_is_evaluated_once() -> None:
+    ones = f"[{', '.join('1' * 60)}]"
+    slow = f"{ones}.all(a, {ones}.all(b, a + b < 3))"
+    either = " && ".join(f"({slow} || args.any == {number})" for number in range(5))
+    begun = time.perf_counter()
+    assert constancy(compile_condition(either, NAMES)) == "true"
+    assert time.perf_counter() - begun < 3
 
 
 _ATOM = st.one_of(

@@ -1,10 +1,13 @@
 """Whatever the text: a condition or a ConditionError; whatever the facts: a value or an
 EvaluationError; and soon."""
 
+import inspect
+import sys
 import time
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +28,12 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=8,
 )
+PAIRS = [
+    ("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("not ", ""), ("{'a': ", "}"),
+    ("size([", "])"), ("[1].all(x, ", ")"), ("true ? (", ") : 1"), ("x.x[", "]"), ("", ".x"),
+    ("", " + 1"), ("1 + ", ""), ("", "[0]"), ("string(", ")"), ("'", ""), ('"""', ""),
+    ("true && ", ""), ("", " || false"), ("true ? 1 : ", ""), ("//", ""),
+]  # fmt: skip
 FACTS = {"args": {"x": [1, 2]}, "step": 1, "spent": {"usd": 0.5}}
 
 
@@ -71,12 +80,7 @@ def test_soups_of_tokens(tokens: list[str], between: str, given_x: Any) -> None:
 
 
 @given(
-    st.sampled_from([
-        ("(", ")"), ("[", "]"), ("!", ""), ("-", ""), ("not ", ""), ("{'a': ", "}"),
-        ("size([", "])"), ("[1].all(x, ", ")"), ("true ? (", ") : 1"), ("x.x[", "]"), ("", ".x"),
-        ("", " + 1"), ("1 + ", ""), ("", "[0]"), ("string(", ")"), ("'", ""), ('"""', ""),
-        ("true && ", ""), ("", " || false"), ("true ? 1 : ", ""), ("//", ""),
-    ]),
+    st.sampled_from(PAIRS),
     st.integers(1, 4_200),
 )  # fmt: skip
 @settings(max_examples=150, deadline=None)
@@ -111,3 +115,32 @@ def test_comprehensions_within_comprehensions_end() -> None:
     survives(f"size({text}) > 0", {"args": {"x": list(range(1_000))}})
     survives(f"{text}.all(y, y == args.x) || true", {"args": {"x": list(range(1_000))}})
     assert time.perf_counter() - begun < COMPILE_S_MAX
+
+
+@given(st.sampled_from(PAIRS), st.integers(1, 64))
+@settings(max_examples=300, deadline=None)
+def test_nesting_that_is_just_allowed(pair: tuple[str, str], depth: int) -> None:
+    for inner in ("1", "true", "args.x", "x"):
+        survives(pair[0] * depth + inner + pair[1] * depth, FACTS)
+
+
+def test_what_is_small_to_write_and_large_to_walk() -> None:
+    text = "[1]" + ".map(x, [x, x])" * 55
+    begun = time.perf_counter()
+    for whole in (f"{text} == {text}", f"{text} in [{text}]", f"size({text}) == 1", text):
+        survives(whole, FACTS)
+    assert time.perf_counter() - begun < COMPILE_S_MAX
+    with pytest.raises(EvaluationError, match="too much"):
+        compile_condition(text, result="any")(FACTS)
+
+
+def test_with_the_stack_nearly_full() -> None:
+    def deeper(left: int) -> None:
+        if left:
+            deeper(left - 1)
+        else:
+            survives("size([[[[args.x.all(x, x == [1, 2, 3] || x in [[[1]]])]]]]) == 1", FACTS)
+
+    frames = len(inspect.stack(0))
+    for left in range(0, 200, 7):
+        deeper(sys.getrecursionlimit() - frames - 30 - left)

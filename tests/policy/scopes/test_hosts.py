@@ -64,6 +64,8 @@ def test_deny_wins_on_every_port_and_scheme() -> None:
                   "x@evil.com", "Bad+tag@acme.com", "http://1.1.1.1:8"):  # fmt: skip
         assert "denied" in scope.judge(value)
     assert not scope.judge("good@acme.com")
+    mapped = hosts("*", "[::ffff:10.0.0.1]", deny=("10.0.0.0/8",))
+    assert "denied" in mapped.judge("http://[::ffff:10.0.0.1]")
     only = hosts(deny=("evil.com",))
     assert not only.judge("a.com")
     assert only.judge("localhost")
@@ -130,7 +132,8 @@ def test_every_hop_of_a_redirect_is_judged() -> None:
         ("bob@acme.com", False), ("bob@evil.com", True), ("https://acme.com:99/x", False),
         ("ftp://acme.com", False), ("https://x.corp.acme.com", False), ("x.acme.com", True),
         ("10.1.2.3", False), ("http://8.8.8.8", True), ("http://localhost", True),
-        ("bob", None), ("#general", None), ("", None), ("https://acme.com@evil.com", None),
+        ("bob", None), ("#general", None), ("", None), ("https://acme.com@evil.com", True),
+        ("Bob <bob@acme.com>", True), ("a b", None),
         ("intranet", False), ("bob@intranet", False),
     ],
 )  # fmt: skip
@@ -207,3 +210,15 @@ def test_a_deny_never_allows_more(deny: list[str], url: str) -> None:
     for value in (url, f"https://{url}", f"https://acme.com{url}"):
         if few.judge(value):
             assert more.judge(value)
+
+
+def test_reasons_say_what_is_wrong() -> None:
+    scope = hosts("acme.com", "https://api.acme.com")
+    for value, reason in {
+        "https://acme.com@evil.com": "a name or a password before the host",
+        "https://acme.com:81": "no pattern names the port 81",
+        "http://127.0.0.1": "not public: a pattern must name it",
+        "https://evil.com": "outside of `acme.com`",
+        "http://2130706433": "no plain IPv4 address",
+    }.items():
+        assert reason in scope.judge(value)

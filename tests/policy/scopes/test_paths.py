@@ -91,6 +91,7 @@ WAYS_OUT = [
     "/w/.. /x", "/w/a./b", "//w/a", "/w/$HOME/x", "/w/${HOME}", "/w/$(id)", "/w/`id`", "/w/*",
     "/w/s?cret", "~root/x", "~+", "/proc/self/root/w/a", "/dev/fd/3", "/dev/stdin", "",
     "/w/" + "a" * 5000, "/w/\udcff", "/w/a\u00a0b", "/w/\ufb01le", "jar:file:/w/a!/b", "data:x",
+    "bob@evil.com:x",
 ]  # fmt: skip
 
 

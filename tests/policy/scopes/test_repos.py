@@ -110,3 +110,14 @@ def test_what_is_inside_names_host_and_owner_as_git_would(value: str) -> None:
         host, owner, name = rest.removesuffix("/").replace(":22/", "/").replace(":", "/").split("/")
         assert (host, owner) == ("github.com", "acme")
         assert name
+
+
+def test_reasons_say_what_is_wrong() -> None:
+    scope = repos("github.com/acme/*")
+    assert "is an option" in scope.judge("--upload-pack=touch x/y".replace(" ", ""))
+    assert "transport that runs a program" in scope.judge("ext::sh/x")
+    assert "password before the host" in scope.judge("https://u:p@github.com/acme/x")
+    assert (
+        scope.judge("git@github.com:evil/x.git")
+        == "`github.com/evil/x` is outside of `github.com/acme/*`"
+    )

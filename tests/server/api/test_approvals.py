@@ -234,6 +234,7 @@ async def test_the_terminal_edits_grants_and_batches(holder: Holder, checkrein: 
         (("approve", "x", "y", "--edit", "{}"), "for one approval"),
         (("approve", "x", "--for", "soon"), "is not a duration"),
         (("approve", "x", "--raise", "usd"), "write it like usd=2"),
+        (("approve", "x", "--raise", "wall=5"), "is not a duration"),
     ],
 )
 async def test_the_terminal_says_what_is_wrong(

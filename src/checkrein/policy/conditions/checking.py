@@ -39,13 +39,17 @@ def must_be_bool(node: n.Node) -> None:
         _fail(node, f"a {k.name_of(node.kind)} where true or false should be")
 
 
-def must_be_plain(node: n.Node) -> None:
-    """Raises ConditionError when the value is nothing that JSON has."""
+def must_be_plain(node: n.Node) -> n.Node:
+    """The node as a result: of what the text builds itself the size is watched. Raises
+    ConditionError when the value is nothing that JSON has."""
     kind = node.kind
     while kind.name in ("list", "map") and kind.items is not None:
         kind = kind.items
     if kind.name in ("timestamp", "duration", "type", "bytes"):
         _fail(node, f"a {kind.name} cannot be a result: make it text with string(…)")
+    if node.kind.name not in ("list", "map", "dyn") or isinstance(node, n.Name | n.Select):
+        return node
+    return n.Call("modest", (node,), kind=node.kind, line=node.line, column=node.column)
 
 
 def _fail(at: n.Node, problem: str) -> NoReturn:

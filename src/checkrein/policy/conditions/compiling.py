@@ -1,5 +1,28 @@
 """Conditions from their text: parsed, checked against the kinds of what they may read, compiled.
 
+The language is a subset of CEL (https://github.com/google/cel-spec):
+
+    literals      1  0xff  1.5  "text"  r"raw"  b"bytes"  true  null  [1, 2]  {"a": 1}
+    reading       args.cents  args["cents"]  args.tags[0]  has(args.note)  "x" in args.tags
+    comparing     ==  !=  <  <=  >  >=     numbers by value, texts by code points
+    counting      +  -  *  /  %            64 bits, and an error beyond; 7 / 2 is 3; 7 % -2 is 1
+    deciding      &&  ||  !  and  or  not  test ? yes : no
+    texts         startsWith endsWith contains matches (RE2, written out) size
+                  lowerAscii upperAscii trim replace split join
+    lists, maps   size, and .all(x, …) .exists .exists_one .filter .map(x, …) .map(x, test, …)
+    conversions   int double string bool bytes timestamp duration type dyn
+    moments       + - and comparisons of timestamp("…") and duration("…"), getHours() and the like
+
+Where it differs from CEL, on purpose: the words `and`, `or`, `not` (binding as in Python); `5u` is
+an int; a whole number and a double may be mixed in arithmetic when one of them is dyn, since JSON
+writes 5.0 as 5 (where both kinds are known, that is refused, as in CEL); a value declared `number`
+counts as a double whatever JSON wrote; what can never be equal is refused when compiled; keys of
+maps are texts and whole numbers; messages and their fields are not there. As in CEL, an error on
+one side of `&&` or `||` does not matter when the other side decides.
+
+Bounds: see `compile_condition`, and for evaluation `values.STEPS_MAX`, `operations.CHARS_MAX` and
+`operations.ITEMS_MAX`; beyond them there is no value (EvaluationError).
+
 Nothing heavy (lark, re2, Python's compiler) is imported until the first text is compiled.
 """
 
@@ -11,7 +34,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from checkrein.policy.conditions.kinds import kind_of_schema, standard_names
-from checkrein.policy.conditions.types import Condition, EvaluationError, Kind
+from checkrein.policy.conditions.types import Condition, ConditionError, EvaluationError, Kind
 
 __all__ = ["STANDARD", "compile_condition", "constancy", "kind_of_schema", "standard_names"]
 
@@ -114,10 +137,12 @@ def _compile(text: str, names: Mapping[str, Kind], must_be_bool: bool) -> Compil
     from checkrein.policy.conditions.emitting import emitted
     from checkrein.policy.conditions.parsing import parse
 
-    tree = parse(text)
-    node, read = checking.check(tree, names)
-    if must_be_bool:
-        checking.must_be_bool(node)
-    else:
-        checking.must_be_plain(node)
-    return Compiled(text, node, read, must_be_bool, emitted(node, read, must_be_bool))
+    try:
+        node, read = checking.check(parse(text), names)
+        if must_be_bool:
+            checking.must_be_bool(node)
+        else:
+            node = checking.must_be_plain(node)
+        return Compiled(text, node, read, must_be_bool, emitted(node, read, must_be_bool))
+    except RecursionError:  # the caller's own stack is nearly full
+        raise ConditionError("nested too deeply to be compiled here") from None

@@ -23,6 +23,10 @@ _OPPOSITE = {"less": "at_least", "at_least": "less", "greater": "at_most", "at_m
 _MIRRORED = {"less": "greater", "greater": "less", "at_most": "at_least", "at_least": "at_most"}
 
 
+_READS = object()
+"""Stands for the value of what reads facts."""
+
+
 class _TooMuch(Exception):
     pass
 
@@ -43,7 +47,7 @@ def found_constant(node: n.Node) -> Literal["", "true", "false"]:
             return "false"
         if not _Search(by_schema=False).possible(node, False):
             return "true"
-    except _TooMuch:
+    except (_TooMuch, RecursionError):
         pass
     return ""
 
@@ -52,6 +56,9 @@ class _Search:
     def __init__(self, by_schema: bool) -> None:
         self._by_schema = by_schema
         self._work = 0
+        # By the node's id: alternatives meet the same nodes again and again.
+        self._keys: dict[int, str] = {}
+        self._constants: dict[int, Any] = {}
 
     def possible(self, node: n.Node, want: bool) -> bool:
         return next(self._ways(_Said(), node, want), None) is not None
@@ -61,8 +68,8 @@ class _Search:
         self._work += 1
         if self._work > WORK_MAX:
             raise _TooMuch
-        if _is_constant(node):
-            if _constant(node) is want:
+        if self._is_constant(node):
+            if self._constant(node) is want:
                 yield said
             return
         match node:
@@ -84,11 +91,26 @@ class _Search:
                     yield after
 
     def _all(self, said: _Said, terms: tuple[n.Node, ...], want: bool) -> Iterator[_Said]:
-        if not terms:
+        """Plain tests first, in a row; then what has alternatives, each with the rest."""
+        branching = []
+        for term in terms:
+            if self._is_test(term):
+                way = next(self._ways(said, term, want), None)
+                if way is None:
+                    return
+                said = way
+            else:
+                branching.append(term)
+        if not branching:
             yield said
             return
-        for way in self._ways(said, terms[0], want):
-            yield from self._all(way, terms[1:], want)
+        for way in self._ways(said, branching[0], want):
+            yield from self._all(way, tuple(branching[1:]), want)
+
+    def _is_test(self, node: n.Node) -> bool:
+        if isinstance(node, n.Not):
+            return self._is_test(node.operand)
+        return not isinstance(node, n.Logic | n.Choice)
 
     def _tested(self, said: _Said, node: n.Node, want: bool) -> _Said | None:
         """With one more test; None when that contradicts what is said."""
@@ -97,18 +119,18 @@ class _Search:
                 return self._ordered(said, word if want else _OPPOSITE[word], left, right)
             case n.Call(word="equal" | "unequal" as word, arguments=(left, right)):
                 return self._equal(said, left, right, (word == "equal") is want)
-            case n.Call(word="inside", arguments=(value, among)) if _is_constant(among):
-                values = _constant(among)
+            case n.Call(word="inside", arguments=(value, among)) if self._is_constant(among):
+                values = self._constant(among)
                 if isinstance(values, list):
                     return self._limited(said, value, tuple(values), want)
         if isinstance(node, n.Name | n.Select | n.Local | n.Call):
             return self._limited(said, node, (True,), want)
-        return _noted(said, _key(node), want)
+        return _noted(said, self._key(node), want)
 
     def _ordered(self, said: _Said, word: str, left: n.Node, right: n.Node) -> _Said | None:
-        if _is_constant(left):
+        if self._is_constant(left):
             left, right, word = right, left, _MIRRORED[word]
-        bound = _constant(right) if _is_constant(right) else None
+        bound = self._constant(right) if self._is_constant(right) else None
         if isinstance(bound, bool) or not isinstance(bound, int | float) or math.isnan(bound):
             return self._related(said, word, left, right)
         before = self._domain(said, left)
@@ -124,19 +146,19 @@ class _Search:
         if word in ("greater", "at_most"):
             left, right = right, left
         strictly = word in ("less", "greater")
-        first, second = _key(left), _key(right)
+        first, second = self._key(left), self._key(right)
         if first == second:
             return None if strictly else said
         return _noted(said, f"{first} < {second}", strictly)
 
     def _equal(self, said: _Said, left: n.Node, right: n.Node, want: bool) -> _Said | None:
-        if _is_constant(left):
+        if self._is_constant(left):
             left, right = right, left
-        if _is_constant(right):
-            value = _constant(right)
+        if self._is_constant(right):
+            value = self._constant(right)
             if value is None or type(value) in (str, int, float, bool):
                 return self._limited(said, left, (value,), want)
-        first, second = sorted((_key(left), _key(right)))
+        first, second = sorted((self._key(left), self._key(right)))
         if first == second:
             return said if want else None
         return _noted(said, f"{first} == {second}", want)
@@ -148,7 +170,7 @@ class _Search:
         return self._limit(said, node, before.among(values) if want else before.without(values))
 
     def _domain(self, said: _Said, node: n.Node) -> Domain:
-        found = said.domains.get(_key(node))
+        found = said.domains.get(self._key(node))
         if found is not None:
             return found
         begun = domain(node.kind, self._by_schema)
@@ -157,10 +179,25 @@ class _Search:
         return begun
 
     def _limit(self, said: _Said, node: n.Node, after: Domain) -> _Said | None:
-        key = _key(node)
+        key = self._key(node)
         if after.empty() or said.tests.get(f"has {key}") is False:
             return None
         return _Said({**said.domains, key: after}, said.tests)
+
+    def _key(self, node: n.Node) -> str:
+        found = self._keys.get(id(node))
+        if found is None:
+            found = self._keys[id(node)] = _key(node)
+        return found
+
+    def _is_constant(self, node: n.Node) -> bool:
+        return self._constant(node) is not _READS
+
+    def _constant(self, node: n.Node) -> Any:
+        """The value of what reads nothing; `...` when that is an error."""
+        if id(node) not in self._constants:
+            self._constants[id(node)] = _evaluated(node)
+        return self._constants[id(node)]
 
 
 def _noted(said: _Said, key: str, want: bool) -> _Said | None:
@@ -171,19 +208,24 @@ def _noted(said: _Said, key: str, want: bool) -> _Said | None:
     return _Said(said.domains, {**said.tests, key: want})
 
 
-def _is_constant(node: n.Node) -> bool:
-    """Whether it reads nothing."""
-    if isinstance(node, n.Name | n.Local):
-        return False
-    return all(_is_constant(child) for child in n.children(node))
-
-
-def _constant(node: n.Node) -> Any:
-    """The value of what reads nothing; `...` when that is an error."""
+def _evaluated(node: n.Node) -> Any:
+    if _reads(node):
+        return _READS
     try:
         return interpret(node, {})
     except Exception:
         return ...
+
+
+def _reads(node: n.Node, own: frozenset[int] = frozenset()) -> bool:
+    """Whether it reads facts, or a macro's variable that is not its `own`."""
+    if isinstance(node, n.Name):
+        return True
+    if isinstance(node, n.Local):
+        return node.number not in own
+    if isinstance(node, n.Macro):
+        own = own | {node.number}
+    return any(_reads(child, own) for child in n.children(node))
 
 
 def _key(node: n.Node) -> str:

@@ -146,7 +146,9 @@ class _Reader:
         required = schema.get("required")
         needed = set(required) if isinstance(required, list) and _texts(required) else set()
         is_open = (more is not None and more is not False) or "patternProperties" in schema
-        return Kind("map", fields=fields, optional=frozenset(set(fields) - needed), open=is_open)
+        others = self.kind(more, depth + 1) if isinstance(more, Mapping) else None
+        missing = frozenset(set(fields) - needed)
+        return Kind("map", items=others, fields=fields, optional=missing, open=is_open)
 
 
 def _texts(values: list[Any]) -> bool:

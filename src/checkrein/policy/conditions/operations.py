@@ -274,7 +274,7 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
     "as_number": c.as_number, "element": element, "size": size,
     "to_int": c.to_int, "to_double": c.to_double, "to_bool": c.to_bool,
     "to_timestamp": c.to_timestamp,
-    "to_duration": c.to_duration, "to_dyn": c.to_dyn, "type_of": v.type_of,
+    "to_duration": c.to_duration, "to_dyn": c.to_dyn, "type_of": v.type_of, "modest": v.modest,
     **{name: _part(name) for name in times.PARTS},
 }  # fmt: skip
 LINEAR: Final = frozenset(_LINEAR)

@@ -50,21 +50,18 @@ def _place_of(text: str, index: int) -> tuple[int, int]:
 @cache
 def _parser() -> Callable[[str], Any]:
     from lark import Lark
-    from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, VisitError
+    from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput
 
     grammar = resources.files(__package__).joinpath("grammar.lark").read_text()
+    builder: Any = _Builder()  # any object will do, whatever lark's types say
     engine = Lark(
         grammar, parser="lalr", propagate_positions=False, maybe_placeholders=True,
-        transformer=_builder(),
+        transformer=builder,
     )  # fmt: skip
 
     def parsed(text: str) -> Any:
         try:
             return engine.parse(text)
-        except VisitError as error:
-            if isinstance(error.orig_exc, ConditionError):
-                raise error.orig_exc from None
-            raise
         except UnexpectedEOF:
             raise _ended(text) from None
         except UnexpectedCharacters as error:
@@ -116,88 +113,84 @@ def _read(read: Callable[[str], Any], token: Any) -> n.Node:
         raise ConditionError(str(error), token.line + lines, column) from None
 
 
-def _builder() -> Any:
-    from lark import Transformer
+class _Builder:
+    """Called by the parser as it goes, by the grammar's names, so that no tree of lark's is ever
+    built. Stateless."""
 
-    class Builder(Transformer[Any, n.Node]):
-        """Called by the parser as it goes, so that no tree of lark's is ever built. Stateless."""
+    def choice(self, given: list[Any]) -> n.Node:
+        test, at, yes, no = given
+        return _built(n.Choice, at, (test, yes, no), test, yes, no)
 
-        def choice(self, given: list[Any]) -> n.Node:
-            test, at, yes, no = given
-            return _built(n.Choice, at, (test, yes, no), test, yes, no)
+    def logic_or(self, given: list[Any]) -> n.Node:
+        return _logic(True, given)
 
-        def logic_or(self, given: list[Any]) -> n.Node:
-            return _logic(True, given)
+    def logic_and(self, given: list[Any]) -> n.Node:
+        return _logic(False, given)
 
-        def logic_and(self, given: list[Any]) -> n.Node:
-            return _logic(False, given)
+    def negation(self, given: list[Any]) -> n.Node:
+        return _built(n.Not, given[0], (given[1],), given[1])
 
-        def negation(self, given: list[Any]) -> n.Node:
-            return _built(n.Not, given[0], (given[1],), given[1])
+    def minus(self, given: list[Any]) -> n.Node:
+        at, operand = given
+        if isinstance(operand, n.Literal) and type(operand.value) in (int, float):
+            if operand.value < 0:
+                return _built(n.Call, at, (operand,), "-", (operand,))
+            return _built(n.Literal, at, (), -operand.value)
+        return _built(n.Call, at, (operand,), "-", (operand,))
 
-        def minus(self, given: list[Any]) -> n.Node:
-            at, operand = given
-            if isinstance(operand, n.Literal) and type(operand.value) in (int, float):
-                if operand.value < 0:
-                    return _built(n.Call, at, (operand,), "-", (operand,))
-                return _built(n.Literal, at, (), -operand.value)
-            return _built(n.Call, at, (operand,), "-", (operand,))
+    def binary(self, given: list[Any]) -> n.Node:
+        left, word, right = given
+        return _built(n.Call, word, (left, right), str(word), (left, right))
 
-        def binary(self, given: list[Any]) -> n.Node:
-            left, word, right = given
-            return _built(n.Call, word, (left, right), str(word), (left, right))
+    def select(self, given: list[Any]) -> n.Node:
+        operand, field = given
+        return _built(n.Select, field, (operand,), operand, str(field))
 
-        def select(self, given: list[Any]) -> n.Node:
-            operand, field = given
-            return _built(n.Select, field, (operand,), operand, str(field))
+    def method(self, given: list[Any]) -> n.Node:
+        return _method(*given)
 
-        def method(self, given: list[Any]) -> n.Node:
-            return _method(*given)
+    def index(self, given: list[Any]) -> n.Node:
+        operand, at, key = given
+        return _built(n.Call, at, (operand, key), "[]", (operand, key))
 
-        def index(self, given: list[Any]) -> n.Node:
-            operand, at, key = given
-            return _built(n.Call, at, (operand, key), "[]", (operand, key))
+    def name(self, given: list[Any]) -> n.Node:
+        word = str(given[0])
+        if word in _WORDS:
+            return _built(n.Literal, given[0], (), _WORDS[word])
+        return _built(n.Name, given[0], (), word)
 
-        def name(self, given: list[Any]) -> n.Node:
-            word = str(given[0])
-            if word in _WORDS:
-                return _built(n.Literal, given[0], (), _WORDS[word])
-            return _built(n.Name, given[0], (), word)
+    def function(self, given: list[Any]) -> n.Node:
+        word, arguments = given[0], tuple(given[1] or ())
+        if word == "has":
+            return _has(word, arguments)
+        return _built(n.Call, word, arguments, str(word), arguments)
 
-        def function(self, given: list[Any]) -> n.Node:
-            word, arguments = given[0], tuple(given[1] or ())
-            if word == "has":
-                return _has(word, arguments)
-            return _built(n.Call, word, arguments, str(word), arguments)
+    def list_of(self, given: list[Any]) -> n.Node:
+        items = tuple(given[1] if len(given) > 1 else ())
+        return _built(n.ListOf, given[0], items, items)
 
-        def list_of(self, given: list[Any]) -> n.Node:
-            items = tuple(given[1] if len(given) > 1 else ())
-            return _built(n.ListOf, given[0], items, items)
+    def map_of(self, given: list[Any]) -> n.Node:
+        entries = tuple(given[1] if len(given) > 1 else ())
+        return _built(n.MapOf, given[0], tuple(k for e in entries for k in e), entries)
 
-        def map_of(self, given: list[Any]) -> n.Node:
-            entries = tuple(given[1] if len(given) > 1 else ())
-            return _built(n.MapOf, given[0], tuple(k for e in entries for k in e), entries)
+    def real(self, given: list[Any]) -> n.Node:
+        return _read(float, given[0])
 
-        def real(self, given: list[Any]) -> n.Node:
-            return _read(float, given[0])
+    def integer(self, given: list[Any]) -> n.Node:
+        return _read(whole, given[0])
 
-        def integer(self, given: list[Any]) -> n.Node:
-            return _read(whole, given[0])
+    def text(self, given: list[Any]) -> n.Node:
+        return _read(quoted, given[0])
 
-        def text(self, given: list[Any]) -> n.Node:
-            return _read(quoted, given[0])
+    def raw(self, given: list[Any]) -> n.Node:
+        return _read(raw, given[0])
 
-        def raw(self, given: list[Any]) -> n.Node:
-            return _read(raw, given[0])
+    def arguments(self, given: list[Any]) -> Any:
+        return given if len(given) == 1 else [*given[0], given[1]]
 
-        def arguments(self, given: list[Any]) -> Any:
-            return given if len(given) == 1 else [*given[0], given[1]]
-
-        def entries(self, given: list[Any]) -> Any:
-            entry = (given[-2], given[-1])
-            return [entry] if len(given) == 2 else [*given[0], entry]
-
-    return Builder()
+    def entries(self, given: list[Any]) -> Any:
+        entry = (given[-2], given[-1])
+        return [entry] if len(given) == 2 else [*given[0], entry]
 
 
 def _logic(any_of: bool, given: list[Any]) -> n.Node:

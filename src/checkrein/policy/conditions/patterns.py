@@ -16,7 +16,7 @@ class PatternError(ValueError):
 @lru_cache(maxsize=512)
 def compiled(pattern: str) -> Callable[[str], bool]:
     """Whether a text has a part that matches. Raises PatternError."""
-    import re2  # type: ignore[import-untyped]  # it has no stubs
+    import re2
 
     options = re2.Options()
     options.log_errors = False

@@ -101,13 +101,16 @@ def equal(left: Any, right: Any, budget: Budget | None = None) -> bool:
     name, second = type_of(left), type_of(right)
     if name is not second:
         return False
+    if kind in _LISTS or kind is dict:
+        # Counted even outside of macros: `[[x, x], [x, x]]` and so on is small to write, and takes
+        # exponential time to walk.
+        budget = budget or [STEPS_MAX]
+        spend(budget, 1 + len(left))
     if kind in _LISTS:
-        spend_on(budget, left)
         return len(left) == len(right) and all(
             equal(a, b, budget) for a, b in zip(left, right, strict=True)
         )
     if kind is dict:
-        spend_on(budget, left)
         return len(left) == len(right) and all(
             key in right and equal(value, right[key], budget) for key, value in left.items()
         )
@@ -158,7 +161,26 @@ def inside(value: Any, among: Any, budget: Budget | None = None) -> bool:
         raise no_such("`in`", value, among)
     if type(value) is str and value in among:
         return True
+    budget = budget or [STEPS_MAX]
     return any(equal(value, each, budget) for each in among)
+
+
+def modest(value: Any) -> Any:
+    """The value, when it is what JSON has and of no more parts than `STEPS_MAX`: what a text builds
+    can be too large to write down, and a moment has no form in JSON."""
+    budget = [STEPS_MAX]
+
+    def look(part: Any) -> None:
+        kind = type(part)
+        if kind in _LISTS or kind is dict:
+            spend(budget, 1 + len(part))
+            for each in part.values() if kind is dict else part:
+                look(each)
+        elif part is not None and kind not in (str, bool, int, float):
+            raise EvaluationError(f"a {word(part)} cannot be a result")
+
+    look(value)
+    return value
 
 
 def map_key(value: Any) -> str | int | None:

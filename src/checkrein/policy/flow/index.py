@@ -22,42 +22,64 @@ TEXT_CHARS_MAX = 524_288
 USER_CHARS_MAX = 131_072
 SOURCES_MAX = 64
 _COMPACT_MIN = 6
+_CHUNK_CHARS = 16_384
 _ROT13 = str.maketrans(
     "abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm"
 )  # fmt: skip
 
 
+class Texts:
+    """Many texts to look for a part in: joined in chunks, so that one search goes through many."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self) -> None:
+        self._chunks: list[str] = []
+
+    def add(self, text: str) -> None:
+        chunks = self._chunks
+        if chunks and len(chunks[-1]) + len(text) < _CHUNK_CHARS:
+            chunks[-1] = f"{chunks[-1]}\n{text}"  # no part that is looked for has a line's end
+        else:
+            chunks.append(text)
+
+    def __contains__(self, wanted: str) -> bool:
+        return any(wanted in chunk for chunk in self._chunks)
+
+
 class Source:
     """All that one tool brought under one trust, or the user said."""
 
-    __slots__ = ("compacts", "first_call", "phrases", "tool", "trust", "words")
+    __slots__ = ("_compact", "_late", "_texts", "first_call", "tool", "trust", "words")
 
     def __init__(self, tool: str, trust: Trust, first_call: str) -> None:
         self.tool = tool
         self.trust = trust
         self.first_call = first_call
-        self.phrases: list[str] = []
-        self.compacts: list[str | None] = []
+        self._texts = Texts()
+        self._compact = Texts()
+        self._late: list[str] = []
         self.words: set[str] = set()
 
     def add(self, text: str) -> None:
-        self.phrases.append(text)
-        self.compacts.append(None)
+        self._texts.add(text)
+        self._late.append(text)
         self.words.update(text.split())
 
     def has_phrase(self, wanted: str, words: list[str]) -> bool:
         if not self.words.issuperset(words):
             return False
-        return len(words) == 1 or any(wanted in text for text in self.phrases)
+        return len(words) == 1 or wanted in self._texts
+
+    def has_part(self, wanted: str) -> bool:
+        return wanted in self._texts
 
     def has_compact(self, wanted: Iterable[str]) -> bool:
-        for number, text in enumerate(self.phrases):
-            bare = self.compacts[number]
-            if bare is None:
-                bare = self.compacts[number] = compact(text)
-            if any(each in bare for each in wanted):
-                return True
-        return False
+        if self._late:
+            for text in self._late:  # only now: most runs never ask
+                self._compact.add(compact(text))
+            self._late.clear()
+        return any(each in self._compact for each in wanted)
 
 
 class Found(NamedTuple):
@@ -86,7 +108,7 @@ class Index:
     def heard(self, text: str) -> None:
         """The user or the system prompt said so."""
         words = phrase(normal(text[: self._user_left]))
-        if words in self.sources[0].phrases:
+        if self.sources[0].has_part(words):
             return
         self._user_left = max(0, self._user_left - len(words))
         self.sources[0].add(words)
@@ -181,7 +203,7 @@ class Index:
         return Found(mask, self.full and not mask)
 
     def _phrase_in_user(self, wanted: str) -> int:
-        return 1 if any(wanted in text for text in self.sources[0].phrases) else 0
+        return 1 if self.sources[0].has_part(wanted) else 0
 
     def names(self, mask: int) -> list[str]:
         """The tools of a mask."""

@@ -64,10 +64,8 @@ def is_private_name(host: str) -> bool:
 
 def is_private_number(number: IPv4Address | IPv6Address) -> bool:
     """Whether an address is not a public one: for whoever looks a name up, and connects."""
-    if isinstance(number, IPv6Address):
-        inner = _inner(number)
-        if inner is not None:
-            return True
+    if inner_number(number) is not None:
+        return True
     return not number.is_global or number.is_multicast or number.is_reserved or number in _METADATA
 
 
@@ -186,8 +184,10 @@ def _is_punycode(label: str) -> bool:
     return bool(shown) and not shown.isascii() and not strange_letter(shown)
 
 
-def _inner(number: IPv6Address) -> IPv4Address | None:
+def inner_number(number: IPv4Address | IPv6Address | None) -> IPv4Address | None:
     """The IPv4 address inside an IPv6 one: mapped, 6to4, Teredo, NAT64, and the old ::a.b.c.d."""
+    if not isinstance(number, IPv6Address):
+        return None
     packed = number.packed
     if packed[:12] == bytes(12) or packed[:12] == bytes.fromhex("0064ff9b") + bytes(8):
         return IPv4Address(packed[12:])

@@ -25,6 +25,7 @@ import re2
 from checkrein.policy.scopes.addresses import (
     Address,
     Unreadable,
+    inner_number,
     is_private_name,
     read_address,
     read_host,
@@ -62,7 +63,8 @@ class HostPattern(NamedTuple):
         if not (self.port == -1 or self._is_port(address)):
             return False
         if self.network is not None:
-            return address.number is not None and address.number in self.network
+            inner = inner_number(address.number) if self.is_denied else None
+            return any(n is not None and n in self.network for n in (address.number, inner))
         if self.expression is None:
             return address.host == self.host
         if address.number is not None and not (self.is_denied and self.host == "*"):
@@ -138,11 +140,12 @@ def same_scope(scope: JudgesUrls, url: str) -> str:
 def external_host(value: str, internal: Sequence[str]) -> bool | None:
     """Whether a destination (URL, host, mail address) is none of the house's own. None: it cannot
     be told, since the value is no destination, or a bare word. Private addresses are external too
-    unless `internal` names them. Raises ScopeError for a pattern that is none."""
+    unless `internal` names them, and so is what only looks like an address (several in one text,
+    `https://acme.com@evil.com`). Raises ScopeError for a pattern that is none."""
     try:
         address = read_address(value)
     except Unreadable:
-        return None
+        return True if "@" in value or "://" in value else None
     plain = address._replace(port=0, scheme="")
     if any(pattern.match(plain) for pattern in _internal(tuple(internal))):
         return False

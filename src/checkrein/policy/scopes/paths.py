@@ -34,6 +34,7 @@ from checkrein.policy.scopes.types import ScopeError, ScopeRule
 
 PATH_CHARS_MAX = 4096
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_REMOTE = re.compile(r"[^/]*@[^/]*:")
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}|%[uU][0-9A-Fa-f]{4}")
 _EXPANDED = re.compile(r"\$[A-Za-z_{(]|`|[*?]")
 _SLASHES = re.compile("[\u2044\u2215\u29f8\u29f5\u2216\u29f9\u2571\u2572\u1735]")
@@ -195,6 +196,8 @@ def strange_path(value: str) -> str:
         return "begins with two slashes"
     if ":" in value and _SCHEME.match(value) and _is_address(value):
         return "is an address with a scheme, or a drive"
+    if "@" in value and ":" in value and _REMOTE.match(value):
+        return "is a file on another machine"
     if _EXPANDED.search(value):
         return "contains what a shell would expand"
     if value[0] == "~" and value != "~" and value[1] != "/":

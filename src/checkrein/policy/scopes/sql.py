@@ -1,10 +1,10 @@
 """What an SQL text reads and writes, as `sqlglot` parses it.
 
 Closed: a statement, a part of one or a function that is not known to be harmless is a problem, and
-so is a text whose meaning depends on who reads it. Without a dialect, a text is read in the general
-one; when it contains anything that dialects read differently (backslashes, `#`, backticks,
-brackets, `$`, comments, double quotes), or cannot be read so, in all of `DIALECTS`, and everything
-that any of them finds counts.
+so is a text in which dialects disagree on where a quoted text or a comment ends (`sql_text`).
+Without a dialect, a text is read in the general one; when it contains anything that dialects write
+differently (backslashes, backticks, brackets, `$`, comments, double quotes), or cannot be read so,
+in all of `DIALECTS`, and everything that any of them finds counts.
 """
 
 import logging
@@ -17,16 +17,12 @@ from sqlglot import exp, parse
 
 from checkrein.policy.scopes import sql_parts
 from checkrein.policy.scopes.globs import strange_letter
+from checkrein.policy.scopes.sql_text import strange_text
 
 SQL_CHARS_MAX = 64 * 1024
-_DEPTH_MAX = 60
 _STATEMENTS_MAX = 50
 DIALECTS = ("", "postgres", "mysql", "sqlite", "tsql")
 _DIFFERS = re.compile(r"[\\#`\[$\"]|--|/\*|(?i:\b[eunbxrq]')")
-_EXECUTABLE = re.compile(r"/\*\s*(?:[mM]?!)")
-_NESTED = re.compile(r"/\*(?:[^*]|\*(?!/))*/\*")
-_DASHES = re.compile(r"--(?=[^\s-])")
-_UNICODE_NAME = re.compile(r"[uU]&[\"']")
 _NAME = re.compile(r"[^\W\d][\w$# -]*")
 
 
@@ -69,7 +65,7 @@ def _cached(text: str, dialect: str) -> Access:
 
 
 def _read(text: str, dialect: str) -> Access:
-    problem = strange_text(text, dialect)
+    problem = strange_text(text, is_any_dialect=not dialect)
     if problem:
         return Access(problem=problem)
     if dialect:
@@ -88,32 +84,6 @@ def _read(text: str, dialect: str) -> Access:
         frozenset().union(*(access.writes for access in found)),
         frozenset().union(*(access.functions for access in found)),
     )
-
-
-def strange_text(text: str, dialect: str) -> str:
-    """Why a text is refused before it is parsed. Empty: it is not."""
-    if not text.strip():
-        return "is empty"
-    if any(ord(letter) < 32 and letter not in "\t\n\r" for letter in text):
-        return "contains a control character"
-    if _EXECUTABLE.search(text):
-        return "contains a comment that some servers run"
-    if _NESTED.search(text):
-        return "contains a comment in a comment"
-    if not dialect and _DASHES.search(text):
-        return "contains `--` without a space after it, which is a comment to some servers only"
-    if _UNICODE_NAME.search(text):
-        return "contains an encoded name"
-    depth = deepest = 0
-    for letter in text:
-        if letter in "([{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif letter in ")]}":
-            depth -= 1
-    if deepest > _DEPTH_MAX or len(re.findall(r"(?i)\bcase\b", text)) > _DEPTH_MAX:
-        return "is nested too deep"
-    return ""
 
 
 def _read_in(text: str, dialect: str) -> Access | None:
@@ -175,14 +145,14 @@ def _judge_node(node: Node, functions: set[str]) -> None:
             functions.add(_function_name(node))
     elif kind not in sql_parts.PARTS:
         raise _Unjudged(f"contains a part that is never inside ({_kind(node)})")
+    elif kind in sql_parts.KINDS and _what(node) not in sql_parts.KINDS[kind]:
+        raise _Unjudged(f"is a statement of a kind that is never inside ({_kind(node)})")
     elif isinstance(node, exp.In) and node.args.get("field") is not None:
         raise _Unjudged("asks whether something is `in` a table by its bare name")
     elif isinstance(node, exp.Identifier):
         _judge_identifier(node.name)
-    elif isinstance(node, exp.Table) and not isinstance(node.this, sql_parts.TABLES):
+    elif kind in sql_parts.SOURCES and not isinstance(node.this, sql_parts.SOURCES[kind]):
         raise _Unjudged("reads from what is no table")
-    elif kind in sql_parts.KINDS and _what(node) not in sql_parts.KINDS[kind]:
-        raise _Unjudged(f"is a statement of a kind that is never inside ({_kind(node)})")
 
 
 def _judge_identifier(text: str) -> None:
@@ -201,6 +171,7 @@ def _targets(node: Node, named: frozenset[str]) -> list[exp.Table]:
             others = node.args.get("tables") or []
             joined = isinstance(node.this, exp.Table) and node.this.args.get("joins")
             whole = list(node.this.find_all(exp.Table)) if joined else [_target(node.this, named)]
+            _refuse_namesakes(node, [*others, *whole])
             return [*(_target(table, named) for table in others), *whole]
         case exp.Create() | exp.Drop() | exp.Alter() | exp.TruncateTable():
             if isinstance(node, exp.TruncateTable) and node.args.get("is_database"):
@@ -217,6 +188,15 @@ def _target(node: Any, named: frozenset[str]) -> exp.Table:
     if not table.db and table.name.casefold() in named:
         raise _Unjudged(f"writes to `{table.name}`, a name that the statement gives itself")
     return table
+
+
+def _refuse_namesakes(node: Node, targets: list[exp.Table]) -> None:
+    """`UPDATE orders … FROM other.orders` changes the one or the other, by who reads it."""
+    own = {id(table) for table in targets}
+    names = {table.name.casefold() for table in targets}
+    for table in node.find_all(exp.Table):
+        if id(table) not in own and table.db and table.name.casefold() in names:
+            raise _Unjudged(f"changes `{table.name}`, and reads another of that name")
 
 
 def _changed(node: Node) -> list[exp.Table]:

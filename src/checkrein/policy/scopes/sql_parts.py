@@ -13,7 +13,14 @@ KINDS = {
     "Drop": frozenset({"TABLE", "VIEW"}),
     "Alter": frozenset({"TABLE", "VIEW"}),
 }
-TABLES = (exp.Identifier, exp.Dot, exp.Func)
+_TABLES = (exp.Table, exp.Subquery, exp.Lateral, exp.Func, exp.Values)
+SOURCES = {
+    "Table": (exp.Identifier, exp.Dot, exp.Func),
+    "From": _TABLES,
+    "Join": _TABLES,
+    "Lateral": (exp.Subquery, exp.Func),
+}
+"""What each of them may be about; anything else would be read unseen."""
 
 PARTS = ROOTS | frozenset({
     "Add", "AddConstraint", "Adjacent", "Alias", "Aliases", "All", "AlterColumn", "AlterRename",
@@ -34,15 +41,14 @@ PARTS = ROOTS | frozenset({
     "JSONPathSubscript", "JSONPathUnion", "JSONPathWildcard", "JSONSchema", "JSONValue", "Join",
     "Kwarg", "LT", "LTE", "Lateral", "Like", "Limit", "LimitOptions", "Literal", "Lock", "Mod",
     "ModifyColumn", "Mul", "NEQ", "National", "Neg", "Not", "NotNullColumnConstraint", "Null",
-    "NullSafeEQ", "NullSafeNEQ", "Offset", "OnCondition", "OnConflict", "Opclass", "Operator",
-    "Order", "Ordered", "Overlaps", "Parameter", "Paren", "Partition", "PartitionedByProperty",
-    "Pivot", "PivotAlias", "PivotAny", "Placeholder", "PrimaryKey",
-    "PrimaryKeyColumnConstraint", "Properties", "PropertyEQ", "Qualify", "RawString",
-    "Reference", "RegexpILike", "RenameColumn", "RespectNulls", "Returning", "Rollup", "Schema",
-    "SimilarTo", "Slice", "SortArray", "Star", "Sub", "Table", "TableAlias", "TableColumn",
-    "TableSample", "TemporaryProperty", "Tuple", "UniqueColumnConstraint", "Var", "When",
-    "Whens", "Where", "Window", "WindowSpec", "With", "WithOperator", "WithinGroup",
-    "XMLNamespace",
+    "NullSafeEQ", "NullSafeNEQ", "Offset", "OnCondition", "OnConflict", "Opclass", "Order",
+    "Ordered", "Overlaps", "Parameter", "Paren", "Partition", "PartitionedByProperty", "Pivot",
+    "PivotAlias", "PivotAny", "Placeholder", "PrimaryKey", "PrimaryKeyColumnConstraint",
+    "Properties", "PropertyEQ", "Qualify", "RawString", "Reference", "RegexpILike",
+    "RenameColumn", "RespectNulls", "Returning", "Rollup", "Schema", "SimilarTo", "Slice",
+    "SortArray", "Star", "Sub", "Table", "TableAlias", "TableColumn", "TableSample",
+    "TemporaryProperty", "Tuple", "UniqueColumnConstraint", "Var", "When", "Whens", "Where",
+    "Window", "WindowSpec", "With", "WithinGroup", "XMLNamespace",
 })  # fmt: skip
 """The parts that are known to do nothing but what the tables and functions in them do."""
 
@@ -61,8 +67,8 @@ FUNCTIONS_KNOWN = frozenset({
     "character_length", "clock_timestamp", "cosd", "cume_dist", "date", "date_format",
     "date_part", "datefromparts", "datename", "datepart", "datetime", "dayname", "dayofyear",
     "decode", "encode", "enum_range", "eomonth", "every", "field", "find_in_set", "format",
-    "from_unixtime", "gen_random_uuid", "getdate", "glob", "hex", "ifnull", "ilike",
-    "instr", "isdate", "isfinite", "isnull", "isnumeric", "json", "json_agg", "json_array",
+    "from_unixtime", "gen_random_uuid", "getdate", "glob", "hex", "ifnull", "ilike", "instr",
+    "isdate", "isfinite", "isnull", "isnumeric", "json", "json_agg", "json_array",
     "json_array_elements", "json_array_elements_text", "json_array_length", "json_arrayagg",
     "json_build_array", "json_build_object", "json_contains", "json_each", "json_each_text",
     "json_extract", "json_extract_path", "json_extract_path_text", "json_group_array",

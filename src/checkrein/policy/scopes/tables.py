@@ -26,7 +26,7 @@ from checkrein.policy.scopes.types import ScopeError, ScopeRule
 
 _BARE = re.compile(r"\s*[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*){0,2}\s*")
 _SYSTEM = (
-    "pg_", "sqlite_", "information_schema", "sys", "mysql", "performance_schema", "msdb",
+    "pg_", "sqlite_", "pragma_", "information_schema", "sys", "mysql", "performance_schema", "msdb",
     "master", "rdb$", "system", "duckdb_", "innodb_",
 )  # fmt: skip
 
@@ -120,7 +120,7 @@ def is_system(name: Name) -> bool:
     """A table of the server's own."""
     return any(part.text.lower().startswith(_SYSTEM) for part in name[:-1]) or name[
         -1
-    ].text.lower().startswith(("pg_", "sqlite_", "rdb$", "duckdb_", "innodb_", "sysobjects"))
+    ].text.lower().startswith(("pg_", "sqlite_", "pragma_", "sys", "rdb$", "duckdb_", "innodb_"))
 
 
 def _part_allowed(part: Part, pattern: str, expression: "re2._Regexp") -> bool:

@@ -19,6 +19,7 @@ from checkrein.bus import subjects
 from checkrein.bus.messages import (
     Beat,
     BeatRun,
+    MessageError,
     Order,
     Progress,
     Registered,
@@ -28,14 +29,16 @@ from checkrein.bus.messages import (
     decode,
     encode,
 )
+from checkrein.bus.pacts import OLD, REPEATED, Held, Newer, PactRefused
 from checkrein.bus.types import Bus, BusError, Message
 from checkrein.sdk import quiet
 from checkrein.sdk.aside import aside
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
+from checkrein.sdk.links.leasing import Leasing
 from checkrein.sdk.links.obedience import Obedience
-from checkrein.sdk.links.questions import Questions, ask_all
+from checkrein.sdk.links.questions import Questions, ask_all, say_rest
 from checkrein.sdk.links.records import beat_of, ordered_of, record_of
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
@@ -45,9 +48,12 @@ from checkrein.sdk.run import Run
 
 if TYPE_CHECKING:
     from checkrein.bus.orders import Inbox
+    from checkrein.bus.signed_pacts import PactInbox
 
 BEAT_S = 1.0
 BEATS_APART_S = 0.1
+HELD_EVERY_S = 5.0
+"""How often the server is told which pacts hold here, and asked for newer ones."""
 LOOK_S = 5.0
 """How often a server is looked for where none is known."""
 RETRY_S = 1.0
@@ -58,6 +64,8 @@ ENDED_TOLD = 5
 """An ended run is told in so many beats."""
 REMEMBERED_MAX = 1_000
 
+
+HEARD_BEFORE = (REPEATED, OLD)
 
 Connect = Callable[[SessionGrant], Awaitable[tuple[Bus, Bus]]]
 """(events bus, control bus) for a grant. Raises BusError."""
@@ -92,6 +100,9 @@ class BusLink:
         self._arrived: OrderedDict[str, int] = OrderedDict()
         self._registered: set[str] = set()
         self._pacts: dict[str, str] = {}
+        self._leasing = Leasing(process.recalled)
+        self._pact_inbox: PactInbox | None = None
+        self._held_due: asyncio.Event | None = None
         self._session = ""
         self._settled = threading.Event()
         self._closing = False
@@ -149,6 +160,10 @@ class BusLink:
         self._questions.drop(question)
         self._wake()
 
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        loop = self._loop
+        return self.connected and loop is not None and self._leasing.ask(loop, request, answered)
+
     def close(self, seconds: float) -> None:
         self._closing = True
         self._drain_s = seconds
@@ -189,6 +204,7 @@ class BusLink:
 
     async def _main(self) -> None:
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
+        self._held_due = asyncio.Event()
         while not self._closing:
             try:
                 await self._turn()
@@ -266,8 +282,15 @@ class BusLink:
             kind="sdk", agents=agents, session=self._session, room=config.room,
             environment=config.environment, host=socket.gethostname(), pid=os.getpid(),
         )  # fmt: skip
+        from checkrein.bus.signed_pacts import PactInbox
+
         grant = await aside(self._ask, endpoint, request)
         self._pacts.update(grant.pacts)
+        key = bytes.fromhex(grant.control_key)
+        if self._pact_inbox is None or self._pact_inbox.key != key:
+            self._pact_inbox = PactInbox(key, config.environment)
+        for signed in grant.pact_sets.values():
+            self._adopt(signed)
         return grant
 
     async def _until_stopped(
@@ -281,10 +304,12 @@ class BusLink:
                 async with asyncio.TaskGroup() as serving:
                     serving.create_task(self._renew(endpoint, agents, grant, events, control))
                     serving.create_task(self._attend(agents, control, inbox))
+                    serving.create_task(self._tell_pacts(agents, control))
                     serving.create_task(self._ask_all(control, bytes.fromhex(grant.control_key)))
+                    serving.create_task(self._leasing.run(control, self._session))
             except* _Stop:
                 if self._closing:
-                    await self._last_words(control)
+                    await self._last_words(control, bytes.fromhex(grant.control_key))
             finally:
                 stop.set()
 
@@ -296,11 +321,12 @@ class BusLink:
             self._questions, self._asked, control, session, key, lambda: control.connected
         )
 
-    async def _last_words(self, control: Bus) -> None:
+    async def _last_words(self, control: Bus, key: bytes) -> None:
         with suppress(BusError, TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._beat(control)
                 await self._flush(control)
+                await say_rest(self._questions, control, self._session, key)
         if control.connected:
             await self._shipping.drain(self._drain_s)
 
@@ -326,10 +352,20 @@ class BusLink:
         async def heard(message: Message) -> None:
             self._accept(inbox, message.data)
 
+        async def pact(message: Message) -> None:
+            self._adopt(message.data)
+
+        async def asked(message: Message) -> None:
+            self._tell_held()
+
         await control.subscribe(subjects.command(self._session), heard)
+        await control.subscribe(subjects.recall(self._session), self._leasing.recalled)
+        await control.subscribe(subjects.pact(self._session), pact)
+        await control.subscribe(subjects.PACTS_ASK, asked)
 
         def connection(up: bool) -> None:
             if up:
+                self._tell_held()
                 self._registered.clear()
                 self._contact.back()
                 self._questions.nudge()
@@ -405,6 +441,54 @@ class BusLink:
         )
         if entry is not None and entry.value:
             self._accept(inbox, entry.value)
+
+    # -- pacts ---------------------------------------------------------------------------------
+
+    def _adopt(self, signed: bytes) -> None:
+        """A set of pacts, from the grant, an edge, or the answer to what we hold."""
+        inbox = self._pact_inbox
+        if inbox is None:
+            return
+        try:
+            pact_set = inbox.accept(signed)
+        except PactRefused as error:
+            if error.why not in HEARD_BEFORE:
+                quiet.refused_orders[f"pact: {error.why}"] += 1
+                quiet.warn_once(f"pact {error.why}", "checkrein: %s", error)
+            return
+        self._process.adopt(pact_set)
+        self._tell_held()
+
+    def _tell_held(self) -> None:
+        if self._held_due is not None:
+            self._held_due.set()
+
+    async def _tell_pacts(self, agents: list[str], control: Bus) -> None:
+        """Says what holds here when that changes and every few seconds; what is newer comes back.
+        So a pact whose edge was missed is in force as soon as there is contact."""
+        due = self._held_due
+        while due is not None:
+            due.clear()
+            if control.connected:
+                with suppress(BusError, MessageError):
+                    await self._tell_once(agents, control)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HELD_EVERY_S):
+                    await due.wait()
+
+    async def _tell_once(self, agents: list[str], control: Bus) -> None:
+        inbox = self._pact_inbox
+        if inbox is None:
+            return
+        held = Held(
+            session=self._session, environment=self._process.config.environment,
+            at=self._world.now_ns(),
+            revisions={agent: inbox.revision(agent) for agent in agents},
+            holdings=self._process.holdings(),
+        )  # fmt: skip
+        answer = await control.request(subjects.held(self._session), encode(held))
+        for signed in decode(answer, Newer).sets:
+            self._adopt(signed)
 
     def _accept(self, inbox: "Inbox", data: bytes) -> None:
         """Obeys an order if it is genuine; a false one is counted and warned about."""

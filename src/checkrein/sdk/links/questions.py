@@ -79,6 +79,10 @@ class Questions:
             left, self._left = self._left, []
             return due, left
 
+    def unheard(self) -> list[Question]:
+        with self._lock:
+            return [one for one, _ in self._due.values() if not one.waits and not one.done]
+
     def __len__(self) -> int:
         return len(self._due)
 
@@ -109,6 +113,12 @@ async def ask_all(
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0.01, questions.wait_s()) if connected() else 1.0):
                 await woken.wait()
+
+
+async def say_rest(questions: Questions, control: "Bus", session: str, key: bytes) -> None:
+    """What nobody waits for and nobody has heard yet is said once more, before the process ends."""
+    for question in questions.unheard():
+        await _ask(questions, control, session, key, question)
 
 
 async def _ask(

@@ -4,16 +4,19 @@ The supervisor holds the credentials, ships what we record, has verified every o
 this process without our help. When it goes away the agent goes on, by its pact's `lost_contact`.
 """
 
+import itertools
 import os
 import selectors
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from checkrein.bus.pacts import Holding
 from checkrein.sdk import quiet
 from checkrein.sdk.asking import Question
 from checkrein.sdk.links.contact import Contact
@@ -28,8 +31,13 @@ from checkrein.sdk.local import (
     Ended,
     FromSupervisor,
     Hello,
+    Holds,
     Instruct,
+    Lease,
+    Leased,
     Need,
+    Pacts,
+    Recalled,
     State,
     Told,
     Welcome,
@@ -41,6 +49,8 @@ LOOK_S = 0.1
 """How often the states of the runs are looked at: they are told at most so often."""
 RETRY_S = 0.5
 OUTBOX_MAX = 10_000
+LEASES_MAX = 100
+"""Askings of the ledger under way; a process has one, or a few when answers are late."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(FromSupervisor)
@@ -56,10 +66,13 @@ class SupervisorLink:
         self._contact = Contact(process.runs, process.world)
         self._outbox: deque[Any] = deque(maxlen=OUTBOX_MAX)
         self._told: dict[str, State] = {}
+        self._told_holdings: list[Holding] = []
         self._questions = Questions(process.world)
         self._asked: dict[str, Question] = {}
         self._pacts: dict[str, str] = {}
         self._agents: set[str] = set()
+        self._leases: dict[int, Callable[[bytes], None]] = {}
+        self._numbers = itertools.count(1)
         self._settled = threading.Event()
         self._drained = threading.Event()
         self._met = False
@@ -118,6 +131,14 @@ class SupervisorLink:
         self._questions.drop(question)
         self._wake()
 
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        if not self.connected or len(self._leases) >= LEASES_MAX:
+            return False
+        number = next(self._numbers)
+        self._leases[number] = answered
+        self._send(Lease(number=number, request=request))
+        return True
+
     def close(self, seconds: float) -> None:
         self._closing = True
         self._wake()
@@ -173,6 +194,13 @@ class SupervisorLink:
             self._socket = None
         self._settled.set()
         self._contact.lost()
+        for number in list(self._leases):
+            self._leased(number, b"")
+
+    def _leased(self, number: int, answer: bytes) -> None:
+        answered = self._leases.pop(number, None)
+        if answered is not None:
+            answered(answer)
 
     def _pause(self, seconds: float) -> None:
         with selectors.DefaultSelector() as selector:
@@ -210,6 +238,7 @@ class SupervisorLink:
                     for message in reader.feed(data):
                         self._hear(message)
                 self._look_at_runs()
+                self._look_at_pacts()
                 self._look_at_questions()
                 self._flush(link)
                 if self._closing and not self._outbox:
@@ -224,6 +253,7 @@ class SupervisorLink:
             runs = list(self._process.runs.values())
             first += [self._began(run) for run in runs if not run.inherited]
         self._told.clear()
+        self._told_holdings = []
         link.sendall(b"".join(frame(message) for message in first + waiting))
 
     def _flush(self, link: socket.socket) -> None:
@@ -243,11 +273,18 @@ class SupervisorLink:
                 self._settled.set()
             case Instruct():
                 self._instruct(message)
+            case Pacts():
+                for pact_set in message.sets:
+                    self._process.adopt(pact_set)
             case Told(answer=answer):
                 question = self._asked.get(answer.claim)
                 if question is not None:
                     question.told(answer)
                     self._questions.heard(question, answer.status == "unknown")
+            case Leased(number=number, answer=answer):
+                self._leased(number, answer)
+            case Recalled(lines=lines):
+                self._process.recalled(lines)
             case _:
                 quiet.warn_once("heard", "checkrein: the supervisor said %r", type(message))
 
@@ -260,6 +297,12 @@ class SupervisorLink:
             reason=instruct.reason, issued_by=instruct.issued_by, arguments=instruct.arguments,
         )  # fmt: skip
         self._obedience.take(order, instruct.run_id)
+
+    def _look_at_pacts(self) -> None:
+        holdings = self._process.holdings()
+        if holdings != self._told_holdings:
+            self._told_holdings = holdings
+            self._outbox.append(Holds(holdings=holdings))
 
     def _look_at_runs(self) -> None:
         for run in list(self._process.runs.values()):

@@ -1,8 +1,9 @@
 """The seam between a process and whoever commands it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from checkrein.bus.pacts import Holding, PactSet
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Config
 from checkrein.sdk.run import Run
@@ -27,6 +28,16 @@ class Process(Protocol):
 
     def lives_in(self, room: str, environment: str) -> None:
         """What a supervisor says of this process."""
+
+    def recalled(self, lines: Sequence[str]) -> None:
+        """Somebody waits for what these lines of shared budgets hold."""
+
+    def adopt(self, pact_set: PactSet) -> str:
+        """Puts what the server says in force for one agent, runs under way included; returns why
+        not. An older set changes nothing."""
+
+    def holdings(self) -> list[Holding]:
+        """Which pact each agent of this process lives by."""
 
 
 class Link(Protocol):
@@ -62,6 +73,11 @@ class Link(Protocol):
     def unask(self, question: Question) -> None:
         """Nobody waits for it any more."""
 
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        """Asks the ledger (`bus.leases.LeaseRequest`). `answered` gets its answer, or nothing when
+        none came; from the link's thread, and not at all if the link ends meanwhile. False: nobody
+        can be asked."""
+
     def close(self, seconds: float) -> None:
         """Says what is left to say, for at most `seconds`."""
 
@@ -84,6 +100,9 @@ class NoLink:
         question.told(nobody(question))
 
     def unask(self, question: Question) -> None: ...
+    def lease(self, request: bytes, answered: Callable[[bytes], None]) -> bool:
+        return False
+
     def close(self, seconds: float) -> None: ...
 
 

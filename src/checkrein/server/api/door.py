@@ -2,7 +2,8 @@
 
 1. The Host must be a name of ours, so that no foreign name can be pointed at us (DNS rebinding).
 2. An Origin, when a browser sends one, must be ours too, so that no foreign page can ask.
-3. Everything but what OPEN names needs the operator's token as `Authorization: Bearer …`.
+3. Everything but what OPEN names needs a token as `Authorization: Bearer …`: the operator's, or
+   one that it has made, which may do what its role may (`tokens`).
 4. A body is bounded, and JSON is strict.
 """
 
@@ -16,6 +17,7 @@ from checkrein.server.api import token
 from checkrein.server.api.metrics import Metrics
 from checkrein.server.api.problems import BadRequest, Forbidden, Problem, TooLarge, Unauthorised
 from checkrein.server.api.strict import BODY_BYTES_MAX, check_json
+from checkrein.server.api.tokens import OWNER, Identity, may
 from checkrein.world import World
 
 Scope = MutableMapping[str, Any]
@@ -29,7 +31,7 @@ them, but is written in another way, needs the token."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
     ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
-     "approvals", "escalations", "status", "stream", "contents", "healthz", "metrics")
+     "tokens", "approvals", "escalations", "status", "stream", "contents", "healthz", "metrics")
 )  # fmt: skip
 
 
@@ -37,11 +39,13 @@ class Door:
     """An ASGI application around another. Holds no state of its own."""
 
     def __init__(
-        self, inner: App, operator_token: str, names: Iterable[str], world: World, metrics: Metrics
-    ) -> None:
+        self, inner: App, operator_token: str, names: Iterable[str], world: World, metrics: Metrics,
+        identify: Callable[[str], Identity | None] = lambda given: None,
+    ) -> None:  # fmt: skip
         self._inner, self._token, self._world, self._metrics = (
             inner, operator_token, world, metrics,
         )  # fmt: skip
+        self._identify = identify
         self._names = frozenset(name.lower() for name in (*LOOPBACK_NAMES, *names))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +74,13 @@ class Door:
         self._check_origin(headers.get("origin"))
         path = str(scope["path"])
         if path not in OPEN:
-            self._check_token(headers.get("authorization", b""))
+            identity = self._check_token(headers.get("authorization", b""))
+            if not may(identity, str(scope["method"]), path):
+                raise Forbidden(
+                    f"the token {identity.name!r} is a {identity.role}'s: it may not do this",
+                    "Ask somebody whose token may; `checkrein token list` shows the roles.",
+                )
+            scope.setdefault("state", {})["identity"] = identity
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return receive
         body = await _whole_body(headers.get("content-length"), receive)
@@ -93,10 +103,14 @@ class Door:
                 "wrong_origin",
             )
 
-    def _check_token(self, header: bytes) -> None:
+    def _check_token(self, header: bytes) -> Identity:
         kind, _, given = header.decode("latin-1").partition(" ")
-        if kind.lower() == "bearer" and token.matches(self._token, given.strip()):
-            return
+        if kind.lower() == "bearer":
+            if token.matches(self._token, given.strip()):
+                return OWNER
+            found = self._identify(given.strip())
+            if found is not None:
+                return found
         raise Unauthorised(
             "the token is wrong" if given else "no token was sent",
             "Send `Authorization: Bearer TOKEN`; `checkrein up` keeps the operator's token in "

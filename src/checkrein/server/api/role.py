@@ -62,7 +62,10 @@ async def _serve(
         spawn,
     )
     names = [context.http[0], *((context.config or {}).get("http_names") or [])]
-    door = Door(build(services), operator_token, names, context.world, services.metrics)
+    door = Door(
+        build(services), operator_token, names, context.world, services.metrics,
+        services.tokens.identify,
+    )  # fmt: skip
     server = _Server(
         uvicorn.Config(
             door, log_config=None, access_log=False, lifespan="off", server_header=False,
@@ -70,6 +73,10 @@ async def _serve(
         )
     )  # fmt: skip
     await services.controls.listen()
+    await services.tokens.open()
+    await services.pacts.open()
+    spawn(services.tokens.follow)
+    spawn(services.pacts.levels.follow)
     spawn(partial(_follow, services))
     serving = group.create_task(server.serve(sockets=[listener]))
     context.ready()

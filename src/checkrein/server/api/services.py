@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from checkrein.bus.types import Bus
+from checkrein.control.signing import load_signer
 from checkrein.server.api.controls import Controls
 from checkrein.server.api.follow import Follower
 from checkrein.server.api.history import History
 from checkrein.server.api.hub import Hub
 from checkrein.server.api.live import Live
 from checkrein.server.api.metrics import Metrics
+from checkrein.server.api.pact_book import PactBook
 from checkrein.server.api.recent import Recent
 from checkrein.server.api.tail import Tail
+from checkrein.server.api.tokens import Tokens
 from checkrein.world import World
 
 Work = Callable[[], Awaitable[None]]
@@ -56,6 +59,8 @@ class Services:
     history: History
     controls: Controls
     follower: Follower
+    pacts: PactBook
+    tokens: Tokens
     started_ns: int
     spawn: Callable[[Work], None]
     """Runs something beside the requests, for as long as the role works."""
@@ -78,10 +83,12 @@ def assemble(
     recent = Recent(world.now_ns)
     history, controls = History(bus), Controls(control_bus)
     follower = Follower(bus, tail, live, recent, hub, history, metrics, world.monotonic_ns)
+    pacts = PactBook(world, control_bus, load_signer(data / "keys", world), history)
     services = Services(
         world=world, data=data, bus=bus, control_bus=control_bus, bus_urls=urls[0],
         control_urls=urls[1], minter=minter, metrics=metrics, tail=tail, live=live, recent=recent,
         hub=hub, history=history, controls=controls, follower=follower,
+        pacts=pacts, tokens=Tokens(world, control_bus),
         started_ns=world.monotonic_ns(), spawn=spawn,
     )  # fmt: skip
     _describe(services)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from checkrein.bus.messages import CommandState, Verb
+from checkrein.policy.types import Stage
+from checkrein.server.api.tokens import Role
 
 RunStatus = Literal[
     "running", "waiting_model", "waiting_tool", "waiting_human", "paused", "escalated",
@@ -239,18 +241,109 @@ class RoomLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PactBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """PUT /api/v1/pacts/{agent}. `text` is YAML."""
+    """PUT /api/v1/pacts/{agent}. `text` is YAML; `source` is what errors call it, a file's name.
+    Without an environment: `development`."""
 
     text: str
+    environment: str = ""
+    stage: Stage = "enforce"
+    reason: str = ""
+    source: str = ""
+
+
+class HoldingLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes that do not enforce the newest: what they do enforce, and why."""
+
+    enforced: str
+    shadow: str
+    revision: int
+    error: str
+    processes: int
 
 
 class PactLine(msgspec.Struct, frozen=True, kw_only=True):
-    """`revision` counts the changes of all pacts; `version` names the content."""
+    """An agent's pact in one environment. `version` and `text` are of the one enforced (of the one
+    in shadow, or the newest draft, when none is: see `stage`). `effective` is the version by which
+    agents decide: another one when a pact that it extends has changed since. `revision` rises with
+    every change of what is in force. The newest revision holds in `current` of `processes`."""
 
     agent: str
     text: str
     version: str
     revision: int
+    environment: str = ""
+    stage: str = ""
+    effective: str = ""
+    shadow: str = ""
+    drafts: list[str] = []
+    author: str = ""
+    changed_at: int = 0
+    processes: int = 0
+    current: int = 0
+    behind: list[HoldingLine] = []
+    trouble: str = ""
+
+
+class PactVersionLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`stage` is "" for a version that has been replaced."""
+
+    version: str
+    environment: str
+    stage: str
+    author: str
+    at: int
+    reason: str
+    digest: str
+    backtest: dict[str, Any] | None = None
+
+
+class PactActLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a pact's history, as the audit stream has it."""
+
+    at: int
+    by: str
+    verb: str
+    environment: str
+    version: str
+    stage: str
+    before: str
+    reason: str
+    evidence: dict[str, Any] = {}
+
+
+class PromoteBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/pacts/{agent}/promote. `to` is `shadow`, `enforce`, `staging` or `production`;
+    `diff` the digest of the difference that was shown (GET …/promotion)."""
+
+    to: str
+    environment: str = ""
+    version: str = ""
+    reason: str = ""
+    diff: str = ""
+    force: bool = False
+
+
+class BacktestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """POST /api/v1/pacts/{agent}/backtests: what replaying recorded runs through a version gave."""
+
+    version: str
+    summary: dict[str, Any]
+    environment: str = ""
+
+
+class TokenBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    role: Role
+
+
+class TokenLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`token` is told once, in the answer to its making."""
+
+    name: str
+    role: Role
+    created_at: int
+    created_by: str
+    token: str = ""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

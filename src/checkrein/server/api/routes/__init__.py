@@ -13,6 +13,7 @@ from checkrein.server.api.routes import (
     sessions,
     stream,
     system,
+    tokens,
 )
 
 OPENAPI_JSON = JsonRenderPlugin(path="/openapi.json")
@@ -25,6 +26,7 @@ ALL: list[ControllerRouterHandler] = [
     *approvals.ROUTES,
     *pacts.ROUTES,
     *sessions.ROUTES,
+    *tokens.ROUTES,
     *stream.ROUTES,
     *system.ROUTES,
 ]

@@ -1,9 +1,9 @@
 """Commands and what became of them."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import get, post
+from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
@@ -12,6 +12,7 @@ from checkrein.server.api.problems import BadRequest, NotThere
 from checkrein.server.api.routes.common import API, Limit, full_run_id
 from checkrein.server.api.services import Services
 from checkrein.server.api.shapes import CommandBody, CommandLine, command_line
+from checkrein.server.api.tokens import who
 from checkrein.world import is_uuid7
 
 WAIT_MS_MAX = 30_000
@@ -24,14 +25,18 @@ WaitMs = Annotated[int, QueryParameter(ge=0, le=WAIT_MS_MAX)]
 
 
 @post(f"{API}/commands", operation_id="giveCommand", status_code=200)
-async def give(services: NamedDependency[Services], data: JSONBody[CommandBody]) -> CommandLine:
+async def give(
+    services: NamedDependency[Services],
+    request: Request[Any, Any, Any],
+    data: JSONBody[CommandBody],
+) -> CommandLine:
     """Orders, and answers with the receipts that came within `wait_ms`. What is not confirmed says
     so: `confirmed` is "" until somebody outside the agent has seen it."""
     _check(data)
     target = await _resolved(services, data.target)
     state = await services.controls.command(
         CommandRequest(
-            verb=data.verb, target=target, reason=data.reason, issued_by="operator",
+            verb=data.verb, target=target, reason=data.reason, issued_by=who(request.scope).name,
             arguments=data.arguments, wait_ms=data.wait_ms,
             command_id=data.command_id or services.world.uuid7(),
         )

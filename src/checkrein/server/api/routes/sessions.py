@@ -3,8 +3,9 @@
 import logging
 import re
 from functools import partial
+from typing import Any
 
-from litestar import post
+from litestar import Request, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
@@ -17,11 +18,13 @@ from checkrein.bus.messages import (
     decode,
     encode,
 )
+from checkrein.bus.pacts import TOGETHER_BYTES_MAX, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
 from checkrein.server.api.problems import BadRequest, Unready
 from checkrein.server.api.routes import pacts
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
+from checkrein.server.api.tokens import who
 
 AGENTS_MAX = 500
 LIFE_S = 3600
@@ -36,15 +39,17 @@ _SESSION = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 @post(f"{API}/sessions", operation_id="openSession", status_code=201)
 async def open_session(
-    services: NamedDependency[Services], data: JSONBody[SessionRequest]
+    services: NamedDependency[Services],
+    request: Request[Any, Any, Any],
+    data: JSONBody[SessionRequest],
 ) -> SessionGrant:
     """Opens or renews a session: bus addresses, a credential for both buses that ends at
     `expires_at` (renew well before), and each agent's pact. A pact in `pacts` is stored first, and
-    put in force for its agent. Who the session is stands in the bucket `sessions` before this
-    answers; a session keeps its kind for as long as it is known."""
+    put in force for its agent (not in `staging` and `production`, where pacts are promoted).
+    Who the session is stands in the bucket `sessions` before this answers; a session keeps its kind
+    for as long as it is known."""
     _check(data)
-    for agent, text in data.pacts.items():
-        await pacts.store(services, agent, text)
+    await pacts.carried(services, data.environment, data.pacts, who(request.scope).name)
     session = data.session or services.world.uuid7()
     expires_at = services.world.now_ns() + LIFE_S * 1_000_000_000
     credential = services.minter.session(session, data.agents, expires_at)
@@ -53,7 +58,7 @@ async def open_session(
     return SessionGrant(
         session=session, bus_urls=list(services.bus_urls), control_urls=list(services.control_urls),
         jwt=credential.jwt, seed=credential.seed, control_key=services.minter.control_key,
-        expires_at=expires_at, pacts=await _pacts(services, data.agents),
+        expires_at=expires_at, **_pacts(services, data.agents, place_of(data.environment)),
     )  # fmt: skip
 
 
@@ -123,12 +128,22 @@ async def sweep(bucket: Bucket, now_ns: int) -> None:
         _log.info("old sessions are removed later: %s", error)
 
 
-async def _pacts(services: Services, agents: list[str]) -> dict[str, str]:
-    """Each agent's own pact, or the stored `default`, or "" when there is neither."""
-    entries = await (await pacts.bucket_of(services)).entries()
-    texts = {entry.key: (entry.value or b"").decode("utf-8", "replace") for entry in entries}
-    everyone = texts.get(subjects.token(pacts.EVERYONE), "")
-    return {agent: texts.get(subjects.token(agent), everyone) for agent in agents}
+def _pacts(services: Services, agents: list[str], environment: str) -> dict[str, Any]:
+    """Each agent's own pact, or the stored `default`, or "" when there is neither; and all that is
+    in force for it, whole and signed. What would make the answer too large comes over the bus, as
+    soon as the session is connected."""
+    texts: dict[str, str] = {}
+    sets: dict[str, bytes] = {}
+    room = TOGETHER_BYTES_MAX
+    for agent in agents:
+        level = services.pacts.levels.of(agent, environment)
+        signed = services.pacts.levels.signed(agent, environment)
+        texts[agent] = ""
+        if level is not None and signed is not None and room > 0:
+            texts[agent] = level.enforced[-1].text if level.enforced else ""
+            sets[agent] = signed
+            room -= len(signed)
+    return {"pacts": texts, "pact_sets": sets}
 
 
 ROUTES = [open_session]

@@ -1,0 +1,66 @@
+"""The flow profile of recorded runs: which values usually go where.
+
+    learner = ProfileLearner(pact)
+    for event in events: learner.see(event)
+    learner.profile
+
+Runs that end badly are not learned from, nor those in which an instruction that a tool's result
+gave was then carried out (the built-in rule `directive`): a history that contains attacks does not
+teach them.
+"""
+
+import msgspec
+
+from checkrein.analysis.judging import Judge
+from checkrein.events.types import Base, RunEnd
+from checkrein.policy.flow.profile import Profile, learn
+from checkrein.policy.guard import RunGuard
+from checkrein.policy.pact import default_pact, version_of
+from checkrein.policy.types import Loops, Pact, ToolRule
+
+_ENDED_WELL = ("completed", "escalated")
+_NEVER = 1_000_000_000
+
+
+class ProfileLearner:
+    """Not for several threads. `runs`: so many were learned from; `left_out`: so many were not."""
+
+    def __init__(self, pact: Pact) -> None:
+        self.profile = Profile()
+        self.runs = 0
+        self.left_out = 0
+        watched = _watched(pact)
+        self._judge = Judge(lambda agent: watched, detecting=False, ended=self._ended)
+        self._suspected: dict[str, bool] = {}
+
+    def see(self, event: Base) -> None:
+        for line in self._judge.see((event.run_id, event.seq), event):
+            if line.detector == "flow":
+                self._suspected[event.run_id] = True
+                if len(self._suspected) > 10_000:
+                    del self._suspected[next(iter(self._suspected))]
+
+    def _ended(self, end: RunEnd, guard: RunGuard) -> None:
+        suspected = self._suspected.pop(end.run_id, False)
+        if suspected or end.status not in _ENDED_WELL or guard.flow is None:
+            self.left_out += 1
+            return
+        self.runs += 1
+        learn(self.profile, guard.place.task_type, guard.flow.lesson)
+
+
+def _watched(pact: Pact) -> Pact:
+    """Of the pact only what says where values come from and go, and the one rule."""
+    tools = None
+    if pact.tools is not None:
+        tools = {
+            name: ToolRule(kind=rule.kind, source=rule.source, external=rule.external)
+            for name, rule in pact.tools.items()
+        }
+        tools.setdefault("*", ToolRule())
+    never = Loops(same_call=_NEVER, similar_call=_NEVER, no_progress=_NEVER)
+    watched = msgspec.structs.replace(
+        default_pact(), pact=pact.pact, tools=tools, internal=pact.internal, flow=("directive",),
+        loops=never, unclear="allow",
+    )  # fmt: skip
+    return msgspec.structs.replace(watched, version=version_of(watched))
