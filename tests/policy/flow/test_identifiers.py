@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from checkrein.policy.flow.addresses import domains
 from checkrein.policy.flow.compiling import compile_flow
 from checkrein.policy.flow.identifiers import leaves, strong, texts
-from checkrein.policy.flow.index import IDENTIFIERS_MAX, Index
+from checkrein.policy.flow.index import IDENTIFIERS_MAX, TEXT_CHARS_MAX, Index
 from checkrein.policy.flow.normal import decoded, keys, normal
 from checkrein.policy.flow.sources import Trust
 from checkrein.policy.types import Deed
@@ -136,7 +136,8 @@ def test_memory_stays_bounded_whatever_comes() -> None:
     index = state.index
     assert len(index.identifiers) <= IDENTIFIERS_MAX
     assert len(index.sources) <= 64
-    assert sum(len(text) for source in index.sources for text in source.phrases) <= 700_000
+    held = [each for source in index.sources for each in source._texts._chunks]
+    assert sum(map(len, held)) <= TEXT_CHARS_MAX + 20_000
     assert len(state.directives) <= 32
     assert len(state.pending) <= 256
     assert index.full
