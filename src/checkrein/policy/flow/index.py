@@ -22,6 +22,8 @@ TEXT_CHARS_MAX = 524_288
 USER_CHARS_MAX = 131_072
 SOURCES_MAX = 64
 _COMPACT_MIN = 6
+OTHERS = ("other tools", Trust(untrusted=True, private=True))
+"""The last source stands for all that are too many to be told apart, with the strictest label."""
 _CHUNK_CHARS = 16_384
 _ROT13 = str.maketrans(
     "abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm"
@@ -122,8 +124,9 @@ class Index:
         if number is None:
             number = len(self.sources)
             if number >= SOURCES_MAX:
-                self.full = True
                 return number - 1
+            if number == SOURCES_MAX - 1:
+                tool, trust = OTHERS
             self._by_name[tool, trust] = number
             self.sources.append(Source(tool, trust, call))
             bit = 1 << number
