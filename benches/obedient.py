@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from checkrein.policy.flow.normal import compact, normal
+from checkrein.policy.flow.normal import compact, decoded, normal
 from checkrein.policy.flow.sources import is_read
 from checkrein.policy.guard import RunGuard
 from checkrein.policy.pact import load
@@ -246,12 +246,17 @@ def run_task(
             if why:
                 outcome.objected.append(why)
                 continue
-            if goal is not None and not outcome.met and mark and mark in compact(normal(result)):
+            if goal is not None and not outcome.met and mark and _stands(mark, result):
                 outcome.met = True
                 _obey(agent, goal, outcome)
                 if outcome.stopped:
                     break
     return outcome
+
+
+def _stands(mark: str, result: str) -> bool:
+    """Line ends may stand there as `\\n`, within a quoted text."""
+    return any(mark in compact(normal(each)) for each in (result, *decoded(result)))
 
 
 def run_through_memory(task: Task, task_type: str, goal: Any, text: str) -> Outcome:

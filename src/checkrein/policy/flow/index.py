@@ -135,11 +135,12 @@ class Index:
             self.private_mask |= bit if trust.private else 0
         return number
 
-    def add(self, number: int, text: str) -> None:
-        """A source brought this text. O(len)."""
+    def add(self, number: int, text: str) -> list[str]:
+        """A source brought this text: what it says, and what it says once decoded. O(len)."""
         source = self.sources[number]
         vouches = not source.trust.untrusted
-        for each in (text, *decoded(text)):
+        layers = [text, *decoded(text)]
+        for each in layers:
             words = phrase(normal(each))
             if len(words) <= self._text_left:
                 self._text_left -= len(words)
@@ -147,6 +148,7 @@ class Index:
             else:
                 self.full = True
             self._identify(1 << number, each, vouches)
+        return layers
 
     def _identify(self, bit: int, text: str, vouches: bool) -> None:
         known, sent = self.identifiers, self.sent
