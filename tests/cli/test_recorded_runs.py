@@ -81,17 +81,18 @@ def test_detect_run_learns_what_is_usual_and_takes_schemas(
     }))  # fmt: skip
     seen = tmp_path / "seen.jsonl"
     broken = lines([("pay", {}, "ok")], run_id="x")
-    seen.write_bytes(packed(lines(paid, run_id="new"), broken))
+    odd = [("read_mail", {}, letter), ("wire", {"to": "4711-0815-77"}, "ok")]
+    seen.write_bytes(packed(lines(paid, run_id="new"), lines(odd, run_id="odd"), broken))
     counts = []
     for train in ([], ["--train", str(usual)]):
         out = tmp_path / f"out{len(train)}.jsonl"
         done = terminal("detect", "run", seen, "--out", out, "--json", *train)
         assert done.exit_code == 0, done.output
-        counts.append(sum(one["detector"] == "flow" for one in written(out)))
+        counts.append({one["run_id"] for one in written(out) if one["detector"] == "flow"})
         refused = [one for one in written(out) if one["rule"] == "tools.pay.arguments"]
         assert [one["run_id"] for one in refused] == ["x"]
     assert json.loads(done.stdout)["learned_from"] == 30
-    assert counts[1] < counts[0], "what is usual is not asked about"
+    assert counts == [set(), {"odd"}], "nothing is unusual before anything is known to be usual"
 
 
 def test_backtest_says_what_would_change(terminal: Terminal, pact: Path, runs: Path) -> None:

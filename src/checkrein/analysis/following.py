@@ -140,9 +140,12 @@ class Following:
     and what stands in its memory. Not for several threads."""
 
     def __init__(
-        self, pact_of: Callable[[str], Pact], profile_of: ProfileOf, schemas_of: Schemas
-    ) -> None:
+        self, pact_of: Callable[[str], Pact], profile_of: ProfileOf, schemas_of: Schemas,
+        untaught: Pact | None = None,
+    ) -> None:  # fmt: skip
+        """`untaught`: the pact for runs of crews that have no profile, instead of their own."""
         self._pact_of = pact_of
+        self._untaught = untaught
         self._profile_of = profile_of
         self._schemas_of = schemas_of
         self._runs: dict[str, Run] = {}
@@ -164,7 +167,7 @@ class Following:
         self._runs.pop(run_id, None)
 
     def began(self, run: Run, event: RunStart) -> None:
-        pact = self._pact(event.agent)
+        pact = self._pact(event.agent, crew_of(event))
         schemas = self._schemas_of(event.labels)
         if schemas:
             pact = self._schooled(pact, event.labels, schemas)
@@ -206,10 +209,12 @@ class Following:
             value = self._memories.get(event.value_hash)
             run.guard.remembered(event.key, value, wrote=False)
 
-    def _pact(self, agent: str) -> Pact:
+    def _pact(self, agent: str, crew: str = "") -> Pact:
         """The agent's pact under a version of our own: what runs of one task share is kept with the
         compiled pact, and must not be shared with another judge's or with live runs."""
         pact = self._pact_of(agent)
+        if self._untaught is not None and self._profile_of(crew or agent) is None:
+            pact = self._untaught
         own = self._own.get(pact.version)
         if own is None or not pact.version:
             version = pact.version or version_of(pact)
