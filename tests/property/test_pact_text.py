@@ -1,5 +1,5 @@
-"""Whatever stands in a pact's text: it is read, or refused with its place. A text that took too long
-would end the test by its timeout."""
+"""Whatever stands in a pact's text: it is read, or refused with its place. A text that took too
+long would end the test by its timeout."""
 
 from typing import Any
 
