@@ -65,8 +65,8 @@ def strong(text: str) -> Iterator[Identifier]:
     blanks and quotes, then looked at one by one."""
     if not may_name(text):
         return
-    for token in text.translate(_BETWEEN).split():
-        if token.isalpha() or len(token) < 3 or len(token) > TOKEN_CHARS_MAX:
+    for token in [each for each in text.translate(_BETWEEN).split() if not each.isalpha()]:
+        if len(token) < 3 or len(token) > TOKEN_CHARS_MAX:
             continue
         token = token.strip(_EDGE)
         kind = None if token.isalpha() else _kind(token)
@@ -79,6 +79,17 @@ def strong(text: str) -> Iterator[Identifier]:
     if len(text) <= LEAF_CHARS_MAX and may_be_spaced(text):
         for hit in _SPACED.finditer(text):
             yield Identifier("account", hit[0], keys(hit[0])[1])
+
+
+def named(text: str) -> tuple[Identifier, ...]:
+    """The strong identifiers of an argument's value; of short ones, which calls repeat, those of
+    the latest 4,096 are kept."""
+    return _short_named(text) if len(text) <= SHORT_CHARS_MAX else tuple(strong(text))
+
+
+@lru_cache(maxsize=4096)
+def _short_named(text: str) -> tuple[Identifier, ...]:
+    return tuple(strong(text))
 
 
 def _kind(token: str) -> IdentifierKind | None:
@@ -196,10 +207,15 @@ def _leaves_of(whole: str, value: Any, found: list[Leaf]) -> None:
 def _leaf(name: str, text: str) -> Leaf:
     free = (
         len(text) > SHORT_CHARS_MAX
-        or name.rpartition(".")[2].rpartition("_")[2].lower() in _FREE
         or text.count(" ") >= _WORDS_MAX
+        or _ends_in_free(name[-_NAME_CHARS_MAX:])
     )
     return Leaf(name, text[:LEAF_CHARS_MAX], free)
+
+
+@lru_cache(maxsize=2048)
+def _ends_in_free(name: str) -> bool:
+    return name.rpartition(".")[2].rpartition("_")[2].lower() in _FREE
 
 
 def is_weak(name: str, text: str) -> bool:

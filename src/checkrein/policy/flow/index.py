@@ -217,7 +217,8 @@ class Index:
         shapes = [
             each
             for each in (bare, bare[::-1], bare.translate(_ROT13))
-            if self._letters.issuperset(_letters(each))
+            if hash((each[-3], each[-2], each[-1])) in self._letters
+            and self._letters.issuperset(_letters(each))
         ]
         if not shapes:
             return Found(0, self.full)

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from checkrein.policy.flow.directives import DIRECTIVES_MAX, Directive
-from checkrein.policy.flow.identifiers import Leaf, is_weak, leaves, strong
+from checkrein.policy.flow.identifiers import Identifier, Leaf, is_weak, leaves, named, strong
 from checkrein.policy.flow.index import SENT_MAX, Index
 from checkrein.policy.flow.normal import decoded, keys
 from checkrein.policy.flow.profile import WHOLE, Lesson, Profile, TypeProfile
@@ -13,6 +13,7 @@ PENDING_MAX = 256
 MEMORY_KEYS_MAX = 1_000
 ORIGINS_MAX = 64
 UNSETTLED_MAX = 64
+READINGS_MAX = 64
 LESSON_MAX = 500
 _ADDRESSES = frozenset({"mail", "url", "host", "account", "phone"})
 
@@ -90,11 +91,13 @@ class State:
         self.lesson = Lesson(sinks=set(), edges=set(), values={})
         self.pending: dict[str, Lineage] = {}
         self._unsettled: list[Lineage] = []
+        self._readings: dict[str, list[tuple[str, list[Identifier]]]] = {}
         self.tools_seen: set[str] = set()
 
     def lineage(self, tool: str, acts: bool, arguments: dict[str, Any]) -> Lineage:
         """Where a call's values come from. The values are taken now: the tool may change them."""
         made = Lineage(self, tool, acts, leaves(arguments))
+        self._readings.clear()
         self._unsettled.append(made)
         if len(self._unsettled) >= UNSETTLED_MAX:
             self.settle()
@@ -107,6 +110,19 @@ class State:
         while unsettled:
             each = unsettled.pop(0)
             each.settle(self._origins(each))
+
+    def readings(self, text: str) -> list[tuple[str, list[Identifier]]]:
+        """A text, and what it says once decoded, each with its strong identifiers. Kept until the
+        next call, since several rules ask for the same text."""
+        found = self._readings.get(text)
+        if found is None:
+            if is_plain(text):
+                found = [(text, [])]
+            else:
+                found = [(each, list(strong(each))) for each in (text, *decoded(text))]
+            if len(self._readings) < READINGS_MAX:
+                self._readings[text] = found
+        return found
 
     def _origins(self, lineage: Lineage) -> list[Origin]:
         origins: list[Origin] = []
@@ -125,16 +141,18 @@ class State:
         return origins
 
     def _value(self, leaf: Leaf, acts: bool, origins: list[Origin]) -> None:
-        named = list(strong(leaf.text)) if len(leaf.text) > 2 else []
-        whole = named[0] if len(named) == 1 and len(named[0].text) + 2 > len(leaf.text) else None
-        address = any(each.kind in _ADDRESSES for each in named)
+        inside = named(leaf.text) if len(leaf.text) > 2 else ()
+        whole = len(inside) == 1 and len(inside[0].text) + 2 > len(leaf.text)
+        address = False
+        for each in inside:
+            address = address or each.kind in _ADDRESSES
         if not acts and not address:
             return
-        if whole is None and is_weak(leaf.argument, leaf.text):
+        if not whole and is_weak(leaf.argument, leaf.text):
             return
         found = self.index.find(leaf.text)
-        if not found.mask and whole is None and named:
-            for each in named:
+        if not found.mask and not whole and inside:
+            for each in inside:
                 self._identifier(leaf, each.text, each.kind in _ADDRESSES, origins)
             return
         key = keys(leaf.text)[1]
@@ -143,10 +161,8 @@ class State:
         )
 
     def _prose(self, leaf: Leaf, origins: list[Origin]) -> None:
-        if is_plain(leaf.text):
-            return
-        for text in (leaf.text, *decoded(leaf.text)):
-            for each in strong(text):
+        for _, inside in self.readings(leaf.text):
+            for each in inside:
                 if len(origins) >= ORIGINS_MAX:
                     return
                 if each.kind in _ADDRESSES:

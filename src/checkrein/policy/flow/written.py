@@ -7,11 +7,10 @@ from typing import Any
 from checkrein.policy.flow.builtin import House, Objection
 from checkrein.policy.flow.grammar import At, Clause, Derives, FlowError, Property, WrittenRule
 from checkrein.policy.flow.grammar import Condition as ConditionText
-from checkrein.policy.flow.identifiers import Leaf, is_weak, leaves, strong
+from checkrein.policy.flow.identifiers import Leaf, is_weak, leaves
 from checkrein.policy.flow.index import Source
-from checkrein.policy.flow.normal import decoded, keys, normal, words_of
+from checkrein.policy.flow.normal import keys, normal, words_of
 from checkrein.policy.flow.shingles import SHINGLE_WORDS, shingles
-from checkrein.policy.flow.signs import is_plain
 from checkrein.policy.flow.state import State
 from checkrein.policy.types import Deed
 
@@ -129,10 +128,8 @@ def _derived(state: State, leaf: Leaf, mask: int, vouching: int) -> str:
             return leaf.text
         if found.mask:
             return leaf.text if found.mask & mask and not found.mask & vouching else ""
-    if is_plain(leaf.text):
-        return _shared(state, leaf.text, mask, vouching)
-    for text in (leaf.text, *decoded(leaf.text)):
-        for each in strong(text):
+    for text, named in state.readings(leaf.text):
+        for each in named:
             found = index.find(each.text)
             if found.unknown or (found.mask & mask and not found.mask & vouching):
                 return each.text
