@@ -73,10 +73,19 @@ class Run:
     def hears_model(self, tokens: int, **fields: Any) -> ModelResponse:
         return ModelResponse(**self.common(), call_id="m", output_tokens=tokens, **fields)
 
-    def refused(self, guard: str, rule: str, tool: str, advice: str = "ESCALATE") -> ScopeDecision:
+    def refused(
+        self,
+        guard: str,
+        rule: str,
+        tool: str,
+        advice: str = "ESCALATE",
+        runaway: bool | None = None,
+    ) -> ScopeDecision:
+        """What may not be tried again is of the class that halts, unless it is said otherwise."""
         return ScopeDecision(
             **self.common(), call_id="c", action={"kind": "tool", "name": tool}, verdict="deny",
             guard=guard, rule=rule, reason=f"`{tool}` is refused by {rule}", advice=advice,
+            runaway=advice == "TERMINAL" if runaway is None else runaway,
         )  # fmt: skip
 
     def calls(self, made: Made, kind: str = "", duration_ns: int = 5_000_000) -> list[Base]:

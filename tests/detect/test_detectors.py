@@ -119,6 +119,15 @@ def test_the_evidence_of_a_loop_is_its_calls() -> None:
     assert "3 times" in warned.why
 
 
+def test_a_refusal_for_good_is_no_runaway_and_one_for_now_is_a_warning() -> None:
+    run, seen = Run(), watched("tools: {pay: }")
+    seen.see(run.starts())
+    seen.see(run.refused("allow", "tools.pay.allow", "pay", "RETRYABLE"))
+    seen.see(run.refused("once", "tools.pay.once_per", "pay", "TERMINAL", runaway=False))
+    assert levels(seen.said, "scope") == ["warn", "breach"]
+    assert not halts(seen.said)
+
+
 def test_refused_loops_are_breaches_and_being_cut_off_is_runaway() -> None:
     run, seen = Run(), watched()
     seen.see(run.starts())

@@ -13,7 +13,6 @@ import pytest
 
 from checkrein.cli.order import full_target
 from checkrein.cli.root import root
-from checkrein.policy import pact
 from checkrein.server.api.routes.commands import _TARGET
 from tests.docs.pages import ROOT, Block, blocks, commands
 
@@ -47,24 +46,9 @@ def test_programs_run_as_written(block: Block, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("block", blocks("yaml"), ids=_ids)
-def test_pacts_load(block: Block) -> None:
-    assert block.text.startswith("pact:")
-    assert pact.load(block.text, block.name).pact
-
-
 @pytest.mark.parametrize("block", blocks("json"), ids=_ids)
 def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
-
-
-def test_the_pact_refused_in_the_documentation_is_refused_so() -> None:
-    page = (ROOT / "docs/pacts.md").read_text()
-    said = next(line for line in page.splitlines() if line.startswith("checkrein: support-bot"))
-    text = "pact: support-bot\ntools:\n  refund: {allow: x}\n"
-    with pytest.raises(pact.PactError) as caught:
-        pact.load(text, "support-bot.yaml")
-    assert said == f"checkrein: {caught.value}"
 
 
 @pytest.mark.parametrize(("place", "line"), commands())

@@ -11,7 +11,9 @@ import yaml
 
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, blocks, links
 
-KNOWN = {"", "bash", "console", "json", "python", "text", "yaml"}
+KNOWN = {
+    "", "bash", "conditions", "console", "decisions", "json", "python", "refused", "text", "yaml",
+}  # fmt: skip
 
 
 def _nav(entry: Any) -> list[str]:

@@ -32,5 +32,7 @@ def main(done: Path, orders: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    checkrein.init(agent="refunder", pact=os.environ.get("CHECKREIN_PACT", ""))
+    checkrein.init(
+        agent=os.environ.get("AGENT", "refunder"), pact=os.environ.get("CHECKREIN_PACT", "")
+    )
     main(Path(sys.argv[1]), sys.argv[2:])

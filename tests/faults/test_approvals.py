@@ -155,26 +155,6 @@ def test_a_call_waits_until_it_is_approved_denied_or_changed(
     assert types[:2] == [("approval.requested", ""), ("approval.decided", "approved")]
 
 
-@pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "alone"])
-def test_control_is_killed_while_an_agent_waits(
-    up: System, tmp_path: Path, supervised: bool
-) -> None:
-    done = tmp_path / "done"
-    agent = start(up, done, "B1", supervised=supervised)
-    try:
-        first = waiting(up, "B1")
-        os.kill(up.children()["control"], signal.SIGKILL)
-        assert agent.poll() is None
-        again = waiting(up, "B1")  # the new control knows it
-        assert again["approval_id"] == first["approval_id"]
-        assert up.run("approve", first["approval_id"]).returncode == 0
-        os.kill(up.children()["control"], signal.SIGKILL)
-        assert agent.wait(30) == 0
-    finally:
-        stop(agent)
-    assert lines(done) == ["B1 2500"]
-
-
 BUDGET = """
 pact: refunds
 tools:
@@ -193,7 +173,7 @@ escalate:
 def test_a_budget_that_is_used_up_is_raised_and_the_run_goes_on(up: System, tmp_path: Path) -> None:
     done = tmp_path / "done"
     orders = ("E1", "E2", "E3")
-    agent = start(up, done, *orders, supervised=False, pact_text=BUDGET)
+    agent = start(up, done, *orders, supervised=False, pact_text=BUDGET, AGENT="spender")
     try:
         second = waiting(up, "E2")
         assert second["rule"] == "budgets.tool_calls"
@@ -210,7 +190,7 @@ def test_a_budget_that_is_used_up_is_raised_and_the_run_goes_on(up: System, tmp_
 
 def test_a_call_waits_until_somebody_has_taken_note(up: System, tmp_path: Path) -> None:
     done = tmp_path / "done"
-    agent = start(up, done, "F1", supervised=False, pact_text=HOLD)
+    agent = start(up, done, "F1", supervised=False, pact_text=HOLD, AGENT="holder")
     try:
 
         def raised() -> Any:
@@ -269,3 +249,24 @@ def test_an_agent_that_comes_back_finds_its_question_and_the_answer(
     assert lines(done) == ["C1 2500"]
     withdrawn = up.get(f"/api/v1/approvals/{second['approval_id']}")
     assert withdrawn["status"] == "withdrawn"
+
+
+@pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "alone"])
+def test_control_is_killed_while_an_agent_waits(
+    up: System, tmp_path: Path, supervised: bool
+) -> None:
+    # The last of this file: `up` waits ever longer before it starts again what keeps dying.
+    done = tmp_path / "done"
+    agent = start(up, done, "B1", supervised=supervised)
+    try:
+        first = waiting(up, "B1")
+        os.kill(up.children()["control"], signal.SIGKILL)
+        assert agent.poll() is None
+        again = waiting(up, "B1")  # the new control knows it
+        assert again["approval_id"] == first["approval_id"]
+        assert up.run("approve", first["approval_id"]).returncode == 0
+        os.kill(up.children()["control"], signal.SIGKILL)
+        assert agent.wait(30) == 0
+    finally:
+        stop(agent)
+    assert lines(done) == ["B1 2500"]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from checkrein.policy.arguments import SchemaError, compile_arguments, shorthand
 
-REFUND = shorthand({"order": "string", "cents": "integer", "note": "string?", "any": "any?"})
+REFUND = shorthand(
+    {"order": "string", "cents": "integer", "note": "optional string", "any": "any?"}
+)
 
 
 def check(schema: dict[str, Any], value: Any) -> str:

@@ -2,10 +2,12 @@
 told and in the same order."""
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any
 
 import msgspec
 
+from checkrein.analysis.crews import crew_of, task_type_of
 from checkrein.events.types import (
     Base,
     MemoryRead,
@@ -35,7 +37,11 @@ SCHEMAS_MAX = 256
 Schemas = Callable[[Mapping[str, str]], Mapping[str, Mapping[str, Any]]]
 """From a run's labels, the JSON schemas of its tools' arguments; empty when they are not known."""
 ProfileOf = Callable[[str], Any]
-"""An agent's flow profile, or None."""
+"""From a crew (an agent's name: see `crews`) to its flow profile, or None."""
+
+
+_MARK = "~"
+_JUDGES = count(1)
 
 
 class Run:
@@ -143,11 +149,13 @@ class Following:
         self._kinds: dict[tuple[str, str], ToolKind] = {}
         self._memories: dict[str, Any] = {}
         self._with_schemas: dict[tuple[str, str], Pact] = {}
+        self._mark = f"{_MARK}{next(_JUDGES)}"
+        self._own: dict[str, Pact] = {}
 
     def of(self, event: Base) -> Run:
         """The event's run, which may have begun before the recording did."""
         run = self._runs.get(event.run_id)
-        return run if run is not None else self._put(event, self._pact_of(event.agent), _at(event))
+        return run if run is not None else self._put(event, self._pact(event.agent), _at(event))
 
     def known(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
@@ -156,11 +164,11 @@ class Following:
         self._runs.pop(run_id, None)
 
     def began(self, run: Run, event: RunStart) -> None:
-        pact = self._pact_of(event.agent)
+        pact = self._pact(event.agent)
         schemas = self._schemas_of(event.labels)
         if schemas:
             pact = self._schooled(pact, event.labels, schemas)
-        run = self._put(event, pact, _at(event, event.task_type, event.goal))
+        run = self._put(event, pact, _at(event, task_type_of(event), event.goal), crew_of(event))
         run.tools = tuple(event.tools)
         if event.labels.get("system"):
             run.heard("system", event.labels["system"])
@@ -198,11 +206,23 @@ class Following:
             value = self._memories.get(event.value_hash)
             run.guard.remembered(event.key, value, wrote=False)
 
-    def _put(self, event: Base, pact: Pact, place: Place) -> Run:
+    def _pact(self, agent: str) -> Pact:
+        """The agent's pact under a version of our own: what runs of one task share is kept with the
+        compiled pact, and must not be shared with another judge's or with live runs."""
+        pact = self._pact_of(agent)
+        own = self._own.get(pact.version)
+        if own is None or not pact.version:
+            version = pact.version or version_of(pact)
+            own = msgspec.structs.replace(pact, version=version + self._mark)
+            if len(self._own) < SCHEMAS_MAX:
+                self._own[version] = own
+        return own
+
+    def _put(self, event: Base, pact: Pact, place: Place, crew: str = "") -> Run:
         self._runs.pop(event.run_id, None)
         if len(self._runs) >= RUNS_MAX:
             del self._runs[next(iter(self._runs))]
-        profile = self._profile_of(event.agent)
+        profile = self._profile_of(crew or event.agent)
         guard = RunGuard(pact, event.ts, place, profile=profile, watching=True)
         run = self._runs[event.run_id] = Run(guard, self._kinds)
         return run
@@ -214,9 +234,15 @@ class Following:
         known = self._with_schemas.get(key)
         if known is None:
             known = with_schemas(pact, schemas)
+            known = msgspec.structs.replace(known, version=known.version + self._mark)
             if len(self._with_schemas) < SCHEMAS_MAX:
                 self._with_schemas[key] = known
         return known
+
+
+def version_said(version: str) -> str:
+    """The version of a pact as it was given."""
+    return version.partition(_MARK)[0]
 
 
 def _at(event: Base, task_type: str = "", goal: str = "") -> Place:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from checkrein.analysis.following import Following, ProfileOf, Run, Schemas
+from checkrein.analysis.following import Following, ProfileOf, Run, Schemas, version_said
 from checkrein.detect.catalogue import detectors
 from checkrein.detect.engine import Engine
 from checkrein.detect.types import Report
@@ -148,7 +148,8 @@ def _line(key: Key, event: Base, run: Run, verdict: Verdict) -> Line:
         run_id=key[0], seq=key[1], kind="verdict", detector=verdict.guard,
         verdict=verdict.kind, step=event.step, why=verdict.reason, rule=verdict.rule,
         tool=getattr(event, "tool", ""), call_id=getattr(event, "call_id", ""),
-        exact=not run.diverged, runaway=verdict.runaway, pact_version=verdict.pact_version,
+        exact=not run.diverged, runaway=verdict.runaway,
+        pact_version=version_said(verdict.pact_version),
     )  # fmt: skip
     if verdict.kind in ("deny", "ask") and type(event) is not ToolArguments:
         run.diverged = True

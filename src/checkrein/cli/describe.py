@@ -83,7 +83,13 @@ def _decision(e: Fields) -> tuple[str, str]:
     what = e["action"].get("name", "")
     if e["verdict"] == "allow":
         return f"{what}  allowed", CALM
-    return f"{what}  {e['verdict']} by {e.get('guard', '')}: {e.get('reason', '')}", CAUTION
+    by = e.get("rule") or e.get("guard", "")
+    pact = f" of {e['pact']} {e.get('pact_version', '')}".rstrip() if e.get("pact") else ""
+    decided = f"{e['verdict']} by {by}{pact}"
+    if e.get("shadow"):
+        decided = f"would {decided}, which is only watched"
+    inputs = f"  because {short(e['inputs'])}" if e.get("inputs") else ""
+    return f"{what}  {decided}: {e.get('reason', '')}{inputs}", CAUTION
 
 
 def _requested(e: Fields) -> tuple[str, str]:

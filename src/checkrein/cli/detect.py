@@ -61,9 +61,8 @@ def run(
     learner = ProfileLearner(pact)
     for _, event in Files(train, "learning from", as_json):
         learner.see(event)
-    profile = learner.profile if train else None
     judge = Judge(
-        lambda agent: pact, profile_of=lambda agent: profile, schemas_of=schemas,
+        lambda agent: pact, profile_of=learner.profiles.get, schemas_of=schemas,
         report=lambda detector, error: out.warn(f"detector {detector}: {error}"),
     )  # fmt: skip
     recorded = Files(files, "judging", as_json)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +11,7 @@ from checkrein.cli.clean import clean
 from checkrein.cli.out import ALARM, CALM, CAUTION, Cell
 from checkrein.policy.pact import PactError, load
 from checkrein.policy.types import Pact
-
-FILE_BYTES_MAX = 1024 * 1024
+from checkrein.sdk.config import pact_text
 
 
 @click.command()
@@ -38,7 +36,7 @@ def checked(name: str, known: dict[str, Pact]) -> dict[str, Any]:
     """One file: `{file, pact, version, errors, lints}`; an error is `{line, column, problem}`."""
     line: dict[str, Any] = {"file": name, "pact": "", "version": "", "errors": [], "lints": []}
     try:
-        pact = load(text_of(name), name, known)
+        pact = load(pact_text(name), name, known)
     except PactError as error:
         place = {"line": error.line, "column": error.column, "problem": error.problem}
         return line | {"errors": [place]}
@@ -46,15 +44,6 @@ def checked(name: str, known: dict[str, Pact]) -> dict[str, Any]:
         problem = getattr(error, "strerror", None) or str(error)
         return line | {"errors": [{"line": 0, "column": 0, "problem": problem}]}
     return line | {"pact": pact.pact, "version": pact.version, "lints": _lints(pact)}
-
-
-def text_of(name: str) -> str:
-    """A pact file's text. Raises OSError, ValueError."""
-    with Path(name).open("rb") as file:
-        data = file.read(FILE_BYTES_MAX + 1)
-    if len(data) > FILE_BYTES_MAX:
-        raise ValueError(f"over {FILE_BYTES_MAX} bytes: no pact is as large")
-    return data.decode()
 
 
 def _in_order(files: tuple[str, ...]) -> list[tuple[str, dict[str, Pact]]]:
@@ -65,7 +54,7 @@ def _in_order(files: tuple[str, ...]) -> list[tuple[str, dict[str, Pact]]]:
         before = len(known)
         for name in list(waiting):
             try:
-                pact = load(text_of(name), name, known)
+                pact = load(pact_text(name), name, known)
             except (PactError, OSError, ValueError):
                 continue
             known[pact.pact] = pact

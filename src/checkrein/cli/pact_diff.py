@@ -11,9 +11,9 @@ from checkrein.cli import out
 from checkrein.cli.clean import clean
 from checkrein.cli.client import segment
 from checkrein.cli.out import ALARM, CALM, CAUTION, PLAIN, Cell
-from checkrein.cli.pact_check import text_of
 from checkrein.policy.pact import PactError, load
 from checkrein.policy.pact_diff import Difference, diff_digest, differences
+from checkrein.sdk.config import pact_text
 
 STYLES = {"allows": CAUTION, "refuses": PLAIN, "asks": PLAIN, "changes": CALM}
 SIGNS = {"allows": "+ allows ", "refuses": "- refuses", "asks": "? asks   ", "changes": "~ changes"}
@@ -66,7 +66,7 @@ def _files(before: str, after: str) -> dict[str, Any]:
         if not Path(name).exists():
             out.fail(f"{name}: no such file (for versions on the server, name --agent)")
         try:
-            pacts.append(load(text_of(name), name))
+            pacts.append(load(pact_text(name), name))
         except PactError as error:
             out.fail(str(error))
         except (OSError, ValueError) as error:

@@ -6,9 +6,9 @@ from checkrein.cli import out
 from checkrein.cli.clean import clean
 from checkrein.cli.client import segment
 from checkrein.cli.out import CAUTION, Cell
-from checkrein.cli.pact_check import text_of
 from checkrein.policy.pact import PactError
 from checkrein.policy.pact_text import parse
+from checkrein.sdk.config import pact_text
 
 
 @click.command()
@@ -32,7 +32,7 @@ def push(
     names no other. staging and production take drafts only; the rest comes by promotion.
     """
     try:
-        text = text_of(file)
+        text = pact_text(file)
         entries = parse(text, file).entries()
         agent = agent or entries["pact"][1].text()
     except PactError as error:

@@ -106,8 +106,9 @@ def _run(options: Options) -> int:
 def _pact(path: str) -> tuple[str, str]:
     """The text and what it says of lost contact. Raises OSError or ValueError with the place."""
     from checkrein.policy.pact import load
+    from checkrein.sdk.config import pact_text
 
-    text = Path(path).read_text(encoding="utf-8")
+    text = pact_text(path)
     return text, load(text, path).lost_contact
 
 

@@ -107,6 +107,6 @@ def _refused(event: ScopeDecision) -> Observations:
     if event.guard != "loops" or event.verdict != "deny":
         return NOTHING
     return [Observation(
-        level="breach", runaway=event.advice == "TERMINAL", why=event.reason,
+        level="breach", runaway=event.runaway, why=event.reason,
         evidence=shown(event), subject=event.rule.removeprefix("loops."),
     )]  # fmt: skip

@@ -22,23 +22,28 @@ class ScopeState(msgspec.Struct):
 
 
 class Scope(PerRun):
-    """The first attempt at each action outside the pact is a breach; an agent cut off after too
-    many refusals is runaway. A name that merely does not exist is left to `unknown-tool`."""
+    """The first attempt at each action outside the pact is a breach; one that may be tried again
+    (other arguments, something else first, later) a warning; an agent cut off after too many
+    refusals is runaway. A name that merely does not exist is left to `unknown-tool`, and what a
+    pact says that is only watched is nobody's attempt."""
 
     name = "scope"
     state_type = ScopeState
     handles = (ScopeDecision,)
 
     def observe(self, state: ScopeState, event: Any, context: Context) -> Observations:
-        if event.verdict != "deny" or event.guard in _ELSEWHERE or event.rule in _NO_ACTION:
+        if event.verdict != "deny":
             return NOTHING
-        runaway = event.advice == "TERMINAL"
+        if event.guard in _ELSEWHERE or event.rule in _NO_ACTION:
+            return NOTHING
+        runaway = event.runaway
+        again = event.advice in ("RETRYABLE", "WAIT") and not runaway
         if event.rule == "tools.unknown" and not runaway:
             return NOTHING
         state.refused += 1
         name = str(event.action.get("name", ""))[:200]
         return [Observation(
-            level="breach", runaway=runaway,
+            level="warn" if again else "breach", runaway=runaway,
             why=event.reason or f"`{name}` was refused by {event.guard}",
             value=float(state.refused), evidence=shown(event), subject=f"{event.rule} {name}",
         )]  # fmt: skip

@@ -228,8 +228,8 @@ class Status(Base, frozen=True, kw_only=True, tag="status"):
 
 class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
     """A guard judged an action, `{kind, name, arguments}`; `advice` says what the agent may do.
-    `inputs` are the values that decided. `shadow`: the pact is only watched, and the action was let
-    pass."""
+    `inputs` are the values that decided. `runaway`: it is of the class that halts. `shadow`: the
+    pact is only watched, and the action was let pass."""
 
     call_id: str
     action: dict[str, Any]
@@ -241,6 +241,7 @@ class ScopeDecision(Base, frozen=True, kw_only=True, tag="scope.decision"):
     pact: str = ""
     pact_version: str = ""
     inputs: dict[str, Any] = {}
+    runaway: bool = False
     shadow: bool = False
 
 

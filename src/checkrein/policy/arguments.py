@@ -41,8 +41,8 @@ class SchemaError(ValueError):
 
 
 def shorthand(said: Mapping[str, Any]) -> dict[str, Any]:
-    """`{order: string, note: string?}` as a JSON schema; a JSON schema stays as it is. Raises
-    SchemaError. A `?` marks an argument that may be missing."""
+    """`{order: string, note: optional string}` as a JSON schema; a JSON schema stays as it is.
+    Raises SchemaError. `string?` says the same as `optional string`, where YAML allows it."""
     if "properties" in said or said.get("type") == "object" or "$ref" in said:
         return dict(said)
     properties: dict[str, Any] = {}
@@ -53,18 +53,18 @@ def shorthand(said: Mapping[str, Any]) -> dict[str, Any]:
             required.append(name)
             continue
         text = str(word)
-        kind = text.removesuffix("?")
+        kind = text.removeprefix("optional ").removesuffix("?").strip()
         if kind == "any":
             properties[name] = {}
         elif kind not in _WORDS:
             raise SchemaError(
                 f"argument `{name}` is of type {text!r}{did_you_mean(kind, _WORDS)}; "
-                "write string, integer, number, boolean, object, array or any, with ? when it "
-                "may be missing"
+                "write string, integer, number, boolean, object, array or any, `optional` before "
+                "it when it may be missing"
             )
         else:
             properties[name] = {"type": _WORDS[kind]}
-        if not text.endswith("?"):
+        if kind == text:
             required.append(name)
     return {
         "type": "object", "properties": properties, "required": required,

@@ -69,7 +69,7 @@ def _arguments(part: Part) -> str:
     said = part.plain()
     try:
         if not isinstance(said, dict):
-            raise SchemaError("write {name: string, count: integer?} or a JSON schema")
+            raise SchemaError("write {name: string, count: optional integer} or a JSON schema")
         schema = shorthand(said)
         compile_arguments(schema)
     except SchemaError as error:

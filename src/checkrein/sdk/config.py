@@ -89,11 +89,25 @@ def local_file(environ: Mapping[str, str]) -> Path:
 
 
 def pact_text(path: str) -> str:
-    """The local pact. Raises OSError, ValueError when it is too large or not UTF-8."""
-    data = Path(path).read_bytes()
+    """A pact's text with the files it names (of its own folder, or below it) packed into it, so
+    that it can travel. Raises OSError; ValueError when it is too large, not UTF-8, or a file cannot
+    be read."""
+    from checkrein.policy.pact import pack
+
+    with Path(path).open("rb") as file:
+        data = file.read(PACT_BYTES_MAX + 1)
     if len(data) > PACT_BYTES_MAX:
-        raise ValueError(f"{path}: a pact has at most {PACT_BYTES_MAX} bytes, this has {len(data)}")
-    return data.decode()
+        raise ValueError(f"{path}: a pact has at most {PACT_BYTES_MAX} bytes, and this has more")
+    text = data.decode()
+    return pack(text, lambda name: _beside(Path(path), name), path) if "schema" in text else text
+
+
+def _beside(path: Path, name: str) -> str:
+    folder = path.resolve().parent
+    wanted = (folder / name).resolve()
+    if not wanted.is_relative_to(folder):
+        raise ValueError("it lies outside the pact's folder")
+    return wanted.read_text("utf-8")
 
 
 def _local(environ: Mapping[str, str]) -> Endpoint | None:

@@ -311,7 +311,7 @@ class Run:
             reason=values.clean_text(verdict.reason, 4_000), advice=verdict.advice,
             pact=verdict.pact or self.seat.pact.pact,
             pact_version=verdict.pact_version or self.seat.pact.version,
-            inputs=values.plain(verdict.inputs), shadow=verdict.shadow,
+            inputs=values.plain(verdict.inputs), runaway=verdict.runaway, shadow=verdict.shadow,
         )  # fmt: skip
 
     def adopt(self, pact: Pact, shadow: Pact | None, revision: int) -> bool:

@@ -13,7 +13,7 @@ PIECES = (
     "the parcel", "ORD-17", "bob@evil.example", "https://x.example/a", "www.evil", "a\\b", "/etc/x",
     "DE89 3704 0044 0532 0130 00", "+43 660 1234567", "evil.example", "%65vil", "&amp;", "\\u0065",
     "Ym9iQGV2aWwuZXhhbXBsZQ==", "65 76 69 6c 2e 63", "6576696c2e636f6d", "é", "\u0435vil", "1",
-    "end.", "...", "(x)", "'", "\n", "\t", "12.5", "a.b", "²", "\u2028",
+    "end.", "...", "(x)", "'", "\n", "\t", "12.5", "a.b", "²", "\u2028", "a\\nb", "\\tz",
 )  # fmt: skip
 TEXTS = some.lists(some.one_of(some.sampled_from(PIECES), some.text(max_size=20)), max_size=30).map(
     " ".join

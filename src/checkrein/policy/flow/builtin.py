@@ -6,7 +6,7 @@ A value that stands in the user's own words, or in the system prompt, is never h
 from typing import Any, NamedTuple, Protocol
 
 from checkrein.policy.flow.addresses import Internal
-from checkrein.policy.flow.directives import Directive
+from checkrein.policy.flow.directives import UNSETTLED, WEAK, Directive
 from checkrein.policy.flow.identifiers import leaves
 from checkrein.policy.flow.normal import keys
 from checkrein.policy.flow.profile import (
@@ -21,7 +21,6 @@ from checkrein.policy.types import Deed, ToolRule, VerdictKind
 
 SHOWN_CHARS_MAX = 120
 PROSE_CHARS_MIN = 6
-DICTATED_WORDS_MIN = 4
 PROSE_CHARS_MAX = 300
 
 
@@ -109,9 +108,14 @@ def _novelty(state: State, news: list[str], what: str) -> Objection:
 def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objection | None:
     """A result that others can write to gave orders to the agent, and now it acts. With a plain
     order: refused when the call's values stand beside it, asked about otherwise, unless the call is
-    one that runs of this type make anyway. With a faint one: asked about when a value stands beside
-    it that was never used so before."""
+    one that runs of this type make anyway. With a faint one: asked about when a destination stands
+    beside it that was never used so before."""
     if not state.directives:
+        return None
+    settled = state.profile.runs >= HISTORY_MIN
+    enough = WEAK if settled else UNSETTLED
+    first = state.directives[0]  # the strongest
+    if not first.strong and first.score < enough:
         return None
     fresh = [
         each for each in lineage.origins if not each.by_user and not _is_known(state, lineage, each)
@@ -119,16 +123,16 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
     for origin in fresh:
         faint = _is_on_known_way(state, lineage, origin)
         for each in state.directives:
-            if (each.strong or not faint) and each.holds(keys(origin.text)):
+            if not each.strong and (faint or origin.free or each.score < enough):
+                continue
+            if each.holds(keys(origin.text)):
                 return Objection(
                     "deny" if each.strong else "ask",
                     f"{_shown(origin.text)} in `{origin.argument}` stands beside an order to the "
                     f"agent in the result of `{each.tool}` ({', '.join(each.signs)})",
                     _inputs(each, origin),
                 )
-    first = state.directives[0]
-    settled = state.profile.runs >= HISTORY_MIN
-    said = _said_there(state, deed, settled) if lineage.acts else None
+    said = _said_there(state, deed) if first.strong and lineage.acts else None
     if said is not None:
         return said
     usual = not fresh and settled and lineage.tool in state.profile.sinks
@@ -150,19 +154,19 @@ def _is_known(state: State, lineage: Lineage, origin: Origin) -> bool:
 def _is_on_known_way(state: State, lineage: Lineage, origin: Origin) -> bool:
     """The value is usual for the agent, or came as values come in this type of task (in any, where
     this type has no history). An address in a type with history must be usual itself."""
-    if _is_usual(state, lineage, origin):
-        return True
     settled = state.profile.runs >= HISTORY_MIN
-    if settled and origin.address:
-        return False
+    if origin.address or not settled:
+        if _is_usual(state, lineage, origin):
+            return True
+        if settled:
+            return False
     known = state.profile if settled else state.whole
     return any(known.knows(edge) for edge in lineage.edges(state, origin))
 
 
-def _said_there(state: State, deed: Deed, settled: bool) -> Objection | None:
-    """A text of the call stands word for word beside an order, and not in what the user said: the
-    title that was dictated. Beside a faint order only several words count, and only where the type
-    of task has a history."""
+def _said_there(state: State, deed: Deed) -> Objection | None:
+    """A text of the call stands word for word beside a plain order, and not in what the user said:
+    the title that was dictated."""
     user = state.index.sources[0]
     for leaf in leaves(deed.args):
         if not leaf.free or not PROSE_CHARS_MIN <= len(leaf.text) <= PROSE_CHARS_MAX:
@@ -171,11 +175,9 @@ def _said_there(state: State, deed: Deed, settled: bool) -> Objection | None:
         if user.has_phrase(value[0], value[0].split()):
             continue
         for each in state.directives:
-            if not each.strong and (not settled or value[0].count(" ") <= DICTATED_WORDS_MIN):
-                continue
-            if each.holds(value):
+            if each.strong and each.holds(value):
                 return Objection(
-                    "deny" if each.strong else "ask",
+                    "deny",
                     f"{_shown(leaf.text)} in `{leaf.argument}` stands word for word beside an "
                     f"order to the agent in the result of `{each.tool}` ({', '.join(each.signs)})",
                     {**_inputs(each, None), "argument": leaf.argument},

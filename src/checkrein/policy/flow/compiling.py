@@ -147,10 +147,13 @@ class Flow:
         text = result if type(result) is str else "\n".join(texts(result))
         if not text:
             return
-        index.add(number, text)
+        if not text.isascii():  # half characters, which no encoding has
+            text = text.encode("utf-8", "replace").decode()
+        layers = index.add(number, text)
         if not trust.trusted:
             named = state.tools_seen.union(self._house.tools)
-            state.ordered(find_directives(normal(text), named, tool, call))
+            for layer in layers:
+                state.ordered(find_directives(normal(layer), named, tool, call))
 
 
 def compile_flow(

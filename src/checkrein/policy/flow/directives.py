@@ -6,9 +6,9 @@ there are is the table `_SIGNS`. What stands within the window is kept, so that 
 to carry out just what was ordered there.
 """
 
-import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from checkrein.policy.flow.normal import compact, phrase
 
@@ -18,6 +18,8 @@ SIGNS_MAX = 2_000
 DIRECTIVES_MAX = 32
 WEAK = 1.0
 STRONG = 4.0
+UNSETTLED = 2.0
+"""What a faint order needs where a type of task has no history to set it against."""
 HELD_CHARS_MIN = 4
 """A shorter value (`11`) says nothing when it stands beside a weak directive."""
 
@@ -35,6 +37,8 @@ _VERB = (
     r"merge|commit|star|unsubscribe|subscribe|withdraw|deposit|request|verify|output|print|"
     r"respond|answer|stop|do not|don't|never|extract|export|disclose|reveal|provide|give|recommend)"
 )
+_ORDER = "an order"
+_LABEL = (":", "=", "(")
 _SIGNS: tuple[tuple[str, float, str], ...] = (
     (
         "told to set aside its instructions", 3.0,
@@ -82,9 +86,9 @@ _SIGNS: tuple[tuple[str, float, str], ...] = (
         r"\b(?:could|can|would|will) you (?:please )?" + _VERB + r"\b",
     ),
     (
-        "an order", 1.0,
+        _ORDER, 1.0,
         r"(?:^|[\n.!?:;>\"'(\-*#]\s{0,4}|\btodo:?\s*|\btask:?\s*|\d[.)]\s)"
-        + _VERB + r"\b(?!\s*[:=(])",
+        + _VERB + r"\b",
     ),
     (
         "to be done", 1.0,
@@ -97,7 +101,16 @@ _SIGNS: tuple[tuple[str, float, str], ...] = (
         r"mentioning|informing|asking|confirm|confirming|confirmation)\w*\b",
     ),
 )  # fmt: skip
-_COMPILED = tuple((name, weight, re.compile(text)) for name, weight, text in _SIGNS)
+
+
+@cache
+def _compiled() -> tuple[tuple[str, float, Any], ...]:
+    """RE2: linear in the text whatever it is. Compiled when the first result is read."""
+    import re2
+
+    return tuple((name, weight, re2.compile(text)) for name, weight, text in _SIGNS)
+
+
 _TOOL_SIGN = "names a tool of the agent"
 _TOOL_WEIGHT = 2.0
 
@@ -151,8 +164,10 @@ def find(text: str, tools: Iterable[str], tool: str, call: str) -> list[Directiv
 
 def _signs(text: str, tools: Iterable[str]) -> Iterator[tuple[int, str, float]]:
     count = 0
-    for name, weight, pattern in _COMPILED:
+    for name, weight, pattern in _compiled():
         for hit in pattern.finditer(text):
+            if name == _ORDER and text[hit.end() : hit.end() + 1] in _LABEL:
+                continue  # `Contact:` is a label
             yield hit.start(), name, weight
             count += 1
             if count >= SIGNS_MAX:

@@ -39,6 +39,16 @@ _FREE = frozenset({
     "note", "notes", "query", "reason", "summary", "caption", "prompt", "question", "answer",
     "details", "memo", "reference", "instructions", "review", "feedback", "topic", "headline",
 })  # fmt: skip
+_FILES = frozenset({
+    "txt", "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "csv", "tsv", "md", "rst", "json",
+    "yaml", "yml", "xml", "html", "htm", "py", "js", "ts", "java", "sh", "sql", "log", "ini", "cfg",
+    "toml", "png", "jpg", "jpeg", "gif", "svg", "mp3", "mp4", "wav", "zip", "tar", "gz", "bak",
+    "exe", "dll", "db", "sqlite", "parquet", "ipynb", "tex", "eml", "ics", "key", "pem", "lock",
+})  # fmt: skip
+_GOES_TO = frozenset({
+    "url", "urls", "uri", "link", "links", "href", "website", "site", "host", "hosts", "hostname",
+    "domain", "endpoint", "webpage", "page", "server", "proxy", "webhook",
+})  # fmt: skip
 _IDENTITY = frozenset({"id", "ids", "uuid", "key", "iban", "account", "number", "no", "code"})
 _NAME_PART = re.compile(r"[a-z]+|[A-Z][a-z]*|[A-Z]+(?![a-z])")
 
@@ -110,7 +120,7 @@ def _kind(token: str) -> IdentifierKind | None:
             return "url"
         return "path" if token[0] in "/~." or token.count("/") + token.count("\\") > 1 else None
     if "." in token and _DOTTED.fullmatch(token.lower()):
-        return "host"
+        return "path" if token.rpartition(".")[2].lower() in _FILES else "host"
     if digits >= 8 and len(token) - digits <= 6:
         return "phone" if token[0] == "+" else "account"
     return "id" if digits else None
@@ -228,6 +238,15 @@ def is_weak(name: str, text: str) -> bool:
     if len(text) <= 24 and _NUMBER.fullmatch(text):
         return not _is_identity(name) and sum(map(str.isdigit, text)) < 7
     return text.lower() in ("true", "false", "none", "null", "yes", "no")
+
+
+def goes_to(leaf: Leaf) -> bool:
+    """Whether a read with this argument goes somewhere: a URL, or a host by the argument's name."""
+    text = leaf.text
+    if "://" in text or text[:4].lower() == "www.":
+        return True
+    parts = _NAME_PART.findall(leaf.argument.rpartition(".")[2])
+    return bool(parts) and parts[-1].lower() in _GOES_TO and "." in text
 
 
 def _is_identity(name: str) -> bool:

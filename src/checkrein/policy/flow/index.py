@@ -24,6 +24,8 @@ TEXT_CHARS_MAX = 524_288
 USER_CHARS_MAX = 131_072
 SOURCES_MAX = 64
 _COMPACT_MIN = 6
+OTHERS = ("other tools", Trust(untrusted=True, private=True))
+"""The last source stands for all that are too many to be told apart, with the strictest label."""
 _CHUNK_CHARS = 16_384
 _ROT13 = str.maketrans(
     "abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm"
@@ -146,8 +148,9 @@ class Index:
         if number is None:
             number = len(self.sources)
             if number >= SOURCES_MAX:
-                self.full = True
                 return number - 1
+            if number == SOURCES_MAX - 1:
+                tool, trust = OTHERS
             self._by_name[tool, trust] = number
             self.sources.append(Source(tool, trust, call))
             bit = 1 << number
@@ -156,11 +159,12 @@ class Index:
             self.private_mask |= bit if trust.private else 0
         return number
 
-    def add(self, number: int, text: str) -> None:
-        """A source brought this text. O(len)."""
+    def add(self, number: int, text: str) -> list[str]:
+        """A source brought this text: what it says, and what it says once decoded. O(len)."""
         source = self.sources[number]
         vouches = not source.trust.untrusted
-        for each in (text, *decoded(text)):
+        layers = [text, *decoded(text)]
+        for each in layers:
             words = phrase(normal(each))
             if len(words) <= self._text_left:
                 self._text_left -= len(words)
@@ -168,6 +172,7 @@ class Index:
             else:
                 self.full = True
             self._identify(1 << number, each, vouches)
+        return layers
 
     def _take(self, source: Source, words: str) -> None:
         bare = compact(words)

@@ -43,6 +43,8 @@ _SPELLED = re.compile(r"[\[({<]\s*(?:at|dot)\s*[\])}>]|(?<= )(?:at|dot)(?= )")
 _SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]{1,12}:[\\/]{2})?(?:www\.)?(.+?)/?", re.S)
 _PERCENT = re.compile(r"%[0-9a-fA-F]{2}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
+_QUOTED = re.compile(r"\\([nrt\"'\\/]|\n\s*)")
+_UNQUOTED = {"n": "\n", "r": "\r", "t": "\t"}
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}(?:\r?\n[A-Za-z0-9+/_-]{4,})*={0,2}")
 _HEX = re.compile(r"[0-9a-fA-F]{12,}|[0-9a-fA-F]{2}(?:[ :-][0-9a-fA-F]{2}){5,}")
 
@@ -128,6 +130,8 @@ def _decoded_once(text: str) -> list[str]:
             found.append(plain)
     if "\\u" in text or "\\x" in text:
         found.append(_ESCAPE.sub(lambda hit: chr(int(hit[1] or hit[2], 16)), text))
+    if "\\n" in text or "\\t" in text:  # a text quoted within JSON or YAML
+        found.append(_QUOTED.sub(lambda hit: _UNQUOTED.get(hit[1], hit[1]), text))
     clear = text if text.isascii() else _visible(text)
     for count, hit in enumerate(_BASE64.finditer(clear)):
         if count >= _TOKENS_MAX:

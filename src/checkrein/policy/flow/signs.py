@@ -8,7 +8,7 @@ with other letters than ASCII always have to be looked at.
 from checkrein.policy.conditions.patterns import compiled
 
 _NAMING = r"[0-9@/\\]|\.[A-Za-z_-]|www\."
-_HIDING = r"%[0-9a-fA-F]{2}|&|\\[ux]|[A-Za-z0-9+/_-]{12}|[0-9a-fA-F]{2}(?:[ :-][0-9a-fA-F]{2}){5}"
+_HIDING = r"%[0-9a-fA-F]{2}|&|\\[uxnt]|[A-Za-z0-9+/_-]{12}|[0-9a-fA-F]{2}(?:[ :-][0-9a-fA-F]{2}){5}"
 _SHORT = 48
 _SPACED_MIN = 11
 _CODED_MIN = 12

@@ -3,7 +3,15 @@
 from typing import Any, NamedTuple
 
 from checkrein.policy.flow.directives import DIRECTIVES_MAX, Directive
-from checkrein.policy.flow.identifiers import Identifier, Leaf, is_weak, leaves, named, strong
+from checkrein.policy.flow.identifiers import (
+    Identifier,
+    Leaf,
+    goes_to,
+    is_weak,
+    leaves,
+    named,
+    strong,
+)
 from checkrein.policy.flow.index import SENT_MAX, Index
 from checkrein.policy.flow.normal import decoded, keys
 from checkrein.policy.flow.profile import WHOLE, Lesson, Profile, TypeProfile
@@ -130,9 +138,9 @@ class State:
         for leaf in lineage.leaves:
             if len(origins) >= ORIGINS_MAX:
                 break
-            if leaf.free:
+            if leaf.free and acts:
                 self._prose(leaf, origins)
-            elif acts or "." in leaf.text:
+            elif acts or goes_to(leaf):
                 self._value(leaf, acts, origins)
         if acts:
             for each in origins:
