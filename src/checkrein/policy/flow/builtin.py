@@ -112,11 +112,14 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
     beside it that was never used so before."""
     if not state.directives:
         return None
+    settled = state.profile.runs >= HISTORY_MIN
+    enough = WEAK if settled else UNSETTLED
+    first = state.directives[0]  # the strongest
+    if not first.strong and first.score < enough:
+        return None
     fresh = [
         each for each in lineage.origins if not each.by_user and not _is_known(state, lineage, each)
     ]
-    settled = state.profile.runs >= HISTORY_MIN
-    enough = WEAK if settled else UNSETTLED
     for origin in fresh:
         faint = _is_on_known_way(state, lineage, origin)
         for each in state.directives:
@@ -129,7 +132,6 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
                     f"agent in the result of `{each.tool}` ({', '.join(each.signs)})",
                     _inputs(each, origin),
                 )
-    first = state.directives[0]
     said = _said_there(state, deed) if first.strong and lineage.acts else None
     if said is not None:
         return said

@@ -12,6 +12,8 @@ import unicodedata
 from functools import lru_cache
 from urllib.parse import unquote
 
+from checkrein.policy.flow.signs import may_hide
+
 DECODED_CHARS_MAX = 65_536
 _DEPTH_MAX = 3
 _TOKENS_MAX = 256
@@ -61,12 +63,17 @@ def normal(text: str) -> str:
     return spread.casefold().translate(_FOLD)
 
 
+def words_of(normalised: str) -> list[str]:
+    """Its words, in their order."""
+    if normalised.isascii():
+        return normalised.translate(_WORDS).split()
+    return _NOT_WORD.sub(" ", normalised).split()
+
+
 def phrase(normalised: str) -> str:
     """Its words, with one space before, between and after: ` bob evil example `. So a phrase is in
     a text exactly if its words stand there in this order."""
-    if normalised.isascii():
-        return f" {' '.join(normalised.translate(_WORDS).split())} "
-    return f" {' '.join(_NOT_WORD.sub(' ', normalised).split())} "
+    return f" {' '.join(words_of(normalised))} "
 
 
 def compact(normalised: str) -> str:
@@ -94,6 +101,8 @@ def decoded(text: str) -> list[str]:
     """What the text says once decoded: percent, HTML entities, `\\u` escapes, base64 and hex inside
     of it, three layers deep. At most 64 Ki characters in all."""
     found: list[str] = []
+    if not may_hide(text):
+        return found
     layer, room = [text], DECODED_CHARS_MAX
     for _ in range(_DEPTH_MAX):
         deeper: list[str] = []
