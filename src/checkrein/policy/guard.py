@@ -281,7 +281,7 @@ class RunGuard:
         }
         self.budgets: Budgets = msgspec.structs.replace(budgets, **more) if more else budgets
         self._limited = msgspec.structs.replace(self.book.pact, budgets=self.budgets)
-        self._budgeted = has_budgets(self._limited)
+        self.budgeted = has_budgets(self._limited)
         self._marks = warning_marks(self._limited)
         self._warned.clear()
 
@@ -382,7 +382,7 @@ class RunGuard:
     def _judge_model(self, action: Action) -> Verdict:
         try:
             found = guards.judge_model(self, action)
-            if found is None and self._budgeted:
+            if found is None and self.budgeted:
                 found = guards.judge_budgets(self, None) or guards.judge_price(self, action)
             name = "models" if found is not None and found.rule == "models" else "budgets"
         except Exception as error:  # a guard that errs says no
@@ -390,7 +390,7 @@ class RunGuard:
         if found is not None and not self.watching:
             verdict = self._said(name, found)
             return self._refuse(verdict) if verdict.kind == "deny" else verdict
-        if self._budgeted:
+        if self.budgeted:
             self._reserve(action)
         return (self._said(name, found) if found is not None else self._warning()) or self._allow
 
@@ -443,7 +443,7 @@ class RunGuard:
 
     def _warning(self) -> Verdict | None:
         """Once for each budget, when the share `warn_at` of it is used."""
-        if not self._budgeted:
+        if not self.budgeted:
             return None
         spent, marks = self.spent, self._marks
         if (
