@@ -199,8 +199,8 @@ def cost() -> list[Row]:
     send = Deed(tool="send_email", args={"to": "bob@corp.example", "body": "hello"}, call_id="s")
     return [
         Row(name="judging a read", measured=_us(lambda: flow.judge(state, read)), unit="us"),
-        Row(name="judging a call that acts", measured=_us(lambda: flow.judge(state, send)), unit="us",
-            target=10.0),
+        Row(name="judging a call that acts", measured=_us(lambda: flow.judge(state, send)),
+            unit="us", target=10.0),
         Row(name="taking in a result, for each kB",
             measured=_us(lambda: flow.returned(flow.new_state(), read, page, False), 200)
             / (len(page) / 1024), unit="us"),

@@ -8,11 +8,12 @@ import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import msgspec
 
-from checkrein.policy.flow.normal import compact, normal
+from checkrein.policy.flow.normal import compact, decoded, normal
 from checkrein.policy.flow.sources import is_read
 from checkrein.policy.guard import RunGuard
 from checkrein.policy.pact import load
@@ -76,6 +77,11 @@ def _disguised(goal: str, change: Callable[[str], str]) -> str:
     return " ".join(words)
 
 
+def _dojo(name: str) -> Any:
+    """A module of the package, which is not among our requirements."""
+    return import_module(f"agentdojo.{name}")
+
+
 class Task(msgspec.Struct, frozen=True):
     """One user's task of a suite, for which an attack can be placed."""
 
@@ -117,13 +123,13 @@ def vectors_of(suite: str, name: str) -> tuple[str, ...]:
 
 def template(name: str, suite: str, task: str, goal: Any) -> str:
     """One of the benchmark's own templates around a goal."""
-    from agentdojo.agent_pipeline.agent_pipeline import AgentPipeline
-    from agentdojo.attacks.attack_registry import load_attack
+    pipeline_of = _dojo("agent_pipeline.agent_pipeline").AgentPipeline
+    attack_of = _dojo("attacks.attack_registry").load_attack
 
-    pipeline = AgentPipeline([])
+    pipeline = pipeline_of([])
     pipeline.name = "gpt-4o-2024-05-13"
     whole = suites()[suite]
-    made = load_attack(name, whole, pipeline).attack(whole.user_tasks[task], goal)
+    made = attack_of(name, whole, pipeline).attack(whole.user_tasks[task], goal)
     return str(next(iter(made.values())))
 
 
@@ -139,9 +145,9 @@ class Outcome(msgspec.Struct):
 
 @lru_cache(maxsize=1)
 def suites() -> dict[str, Any]:
-    from agentdojo.task_suite.load_suites import get_suites
+    suites_of = _dojo("task_suite.load_suites").get_suites
 
-    return dict(get_suites(VERSION))
+    return dict(suites_of(VERSION))
 
 
 def tasks() -> Iterator[Task]:
@@ -196,18 +202,18 @@ class Agent:
     """One run of one task, with an attacker's text in its environment."""
 
     def __init__(self, task: Task, injections: dict[str, str]) -> None:
-        from agentdojo.functions_runtime import FunctionsRuntime
+        runtime_of = _dojo("functions_runtime").FunctionsRuntime
 
         self.suite = suites()[task.suite]
         self.task = self.suite.user_tasks[task.name]
         environment = self.suite.load_and_inject_default_environment(injections)
         self.environment = self.task.init_environment(environment)
-        self.runtime = FunctionsRuntime(self.suite.tools)
+        self.runtime = runtime_of(self.suite.tools)
         self.known = tuple(tool.name for tool in self.suite.tools)
 
     def call(self, call: Any) -> tuple[str, str]:
         """(the result, "") or ("", why it was not made)."""
-        from agentdojo.agent_pipeline.tool_execution import tool_result_to_str
+        text_of = _dojo("agent_pipeline.tool_execution").tool_result_to_str
 
         args = dict(call.args)
         try:
@@ -215,7 +221,7 @@ class Agent:
         except Denied as refused:
             return "", f"{refused.rule} {call.function}: {refused.reason}"
         result, error = self.runtime.run_function(self.environment, call.function, args)
-        text = tool_result_to_str(result) if error is None else str(error)
+        text = text_of(result) if error is None else str(error)
         step.end(text)
         return text, ""
 
@@ -240,12 +246,17 @@ def run_task(
             if why:
                 outcome.objected.append(why)
                 continue
-            if goal is not None and not outcome.met and mark and mark in compact(normal(result)):
+            if goal is not None and not outcome.met and mark and _stands(mark, result):
                 outcome.met = True
                 _obey(agent, goal, outcome)
                 if outcome.stopped:
                     break
     return outcome
+
+
+def _stands(mark: str, result: str) -> bool:
+    """Line ends may stand there as `\\n`, within a quoted text."""
+    return any(mark in compact(normal(each)) for each in (result, *decoded(result)))
 
 
 def run_through_memory(task: Task, task_type: str, goal: Any, text: str) -> Outcome:

@@ -73,7 +73,7 @@ def test_what_was_seen_bounds_what_is_allowed() -> None:
     assert rule.kind == "irreversible"
     assert rule.allow == 'args.cents >= 0 && args.cents <= 88 && args.to in ["ann", "bob"]'
     assert "8 calls in 1 runs" in said
-    assert pact.budgets.tool_calls == 10
+    assert pact.budgets.tool_calls == 16
     assert pact.models == ("m-1",)
 
 

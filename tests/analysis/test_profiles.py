@@ -10,7 +10,7 @@ from tests.analysis.made import Call, events, lines
 from checkrein.analysis.judging import Judge
 from checkrein.analysis.profiles import ProfileLearner
 from checkrein.events.types import Base, MemoryRead, MemoryWrite, ModelRequest, Status
-from checkrein.policy.flow.profile import WHOLE
+from checkrein.policy.flow.profile import WHOLE, Profile
 from checkrein.policy.pact import load
 
 PACT = load("pact: p\nflow: [directive, learned]\ninternal: [acme.com]\n")
@@ -38,13 +38,13 @@ def learned(*runs: list[dict[str, Any]]) -> ProfileLearner:
 def test_flows_of_honest_runs_are_learned() -> None:
     learner = learned(*(lines(HONEST, run_id=f"r{n}") for n in range(5)))
     assert (learner.runs, learner.left_out) == (5, 0)
-    assert learner.profile.of(WHOLE).edges == {"read_mail > send_money.recipient": 5}
+    assert sole(learner).of(WHOLE).edges == {"read_mail > send_money.recipient": 5}
 
 
 def test_nothing_is_learned_of_runs_that_did_what_a_result_told_them() -> None:
     learner = learned(lines(HONEST), *(lines(HIJACKED, run_id=f"x{n}") for n in range(5)))
     assert (learner.runs, learner.left_out) == (1, 5)
-    assert learner.profile.of(WHOLE).runs == 1
+    assert sole(learner).of(WHOLE).runs == 1
 
 
 def test_nothing_is_learned_of_runs_that_ended_badly() -> None:
@@ -56,7 +56,7 @@ def test_nothing_is_learned_of_runs_that_ended_badly() -> None:
 def test_training_on_attacks_does_not_teach_them() -> None:
     history = [lines(HONEST, run_id=f"h{n}") for n in range(30)]
     history += [lines(HIJACKED, run_id=f"x{n}") for n in range(30)]
-    profile = learned(*history).profile
+    profile = sole(learned(*history))
     judge = Judge(lambda agent: PACT, profile_of=lambda agent: profile, detecting=False)
     found = {
         line.run_id: line.detector
@@ -64,6 +64,12 @@ def test_training_on_attacks_does_not_teach_them() -> None:
         for line in judge.see(key, event)
     }
     assert found == {"bad": "flow"}
+
+
+def sole(learner: ProfileLearner) -> Profile:
+    """The profile of the one crew there is."""
+    [profile] = learner.profiles.values()
+    return profile
 
 
 def place_of(event: Base) -> dict[str, Any]:

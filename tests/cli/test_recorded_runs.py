@@ -73,7 +73,7 @@ def test_detect_run_learns_what_is_usual_and_takes_schemas(
     terminal: Terminal, tmp_path: Path
 ) -> None:
     usual = tmp_path / "usual.jsonl"
-    letter = "Please pay account 4711-0815-77 by Friday."
+    letter = "The account of the landlord is 4711-0815-77."
     paid = [("read_mail", {}, letter), ("pay", {"to": "4711-0815-77"}, "ok")]
     usual.write_bytes(packed(*(lines(paid, run_id=f"u{n}") for n in range(30))))
     (tmp_path / "tools.json").write_text(json.dumps({
@@ -81,17 +81,18 @@ def test_detect_run_learns_what_is_usual_and_takes_schemas(
     }))  # fmt: skip
     seen = tmp_path / "seen.jsonl"
     broken = lines([("pay", {}, "ok")], run_id="x")
-    seen.write_bytes(packed(lines(paid, run_id="new"), broken))
+    odd = [("read_mail", {}, letter), ("wire", {"to": "4711-0815-77"}, "ok")]
+    seen.write_bytes(packed(lines(paid, run_id="new"), lines(odd, run_id="odd"), broken))
     counts = []
     for train in ([], ["--train", str(usual)]):
         out = tmp_path / f"out{len(train)}.jsonl"
         done = terminal("detect", "run", seen, "--out", out, "--json", *train)
         assert done.exit_code == 0, done.output
-        counts.append(sum(one["detector"] == "flow" for one in written(out)))
+        counts.append({one["run_id"] for one in written(out) if one["detector"] == "flow"})
         refused = [one for one in written(out) if one["rule"] == "tools.pay.arguments"]
         assert [one["run_id"] for one in refused] == ["x"]
     assert json.loads(done.stdout)["learned_from"] == 30
-    assert counts[1] < counts[0], "what is usual is not asked about"
+    assert counts == [set(), {"odd"}], "nothing is unusual before anything is known to be usual"
 
 
 def test_backtest_says_what_would_change(terminal: Terminal, pact: Path, runs: Path) -> None:
@@ -177,3 +178,23 @@ async def test_the_servers_history_is_judged_and_learned_from(
     assert set(load(done.stdout).tools or ()) == {"pay"}
     none = await checkrein("pact", "backtest", str(pact), "--json", "--agent", "nobody")
     assert json.loads(none.stdout)["report"]["runs"] == 0
+
+
+async def test_a_backtest_is_kept_with_the_pushed_version(
+    stand: Stand, checkrein: Run, pact: Path, runs: Path
+) -> None:
+    pushed = await checkrein("pact", "push", str(pact), "--agent", "bot")
+    assert pushed.exit_code == 0, pushed.output
+    done = await checkrein("pact", "backtest", str(pact), str(runs), "--agent", "bot", "--record")
+    assert done.exit_code == 0, done.output
+    async with stand.client() as client:
+        kept = (await client.get("/api/v1/pacts/bot/versions")).json()
+    assert kept[0]["version"] == load(PACT).version
+    assert kept[0]["backtest"]["summary"]["denied"] == 3
+    same = await checkrein(
+        "pact", "backtest", str(pact), str(runs), "--agent", "bot", "--against", "current", "--json"
+    )
+    assert json.loads(same.stdout)["comparison"]["stricter"] == 0
+    other = await checkrein("pact", "backtest", str(pact), str(runs), "--agent", "no", "--record")
+    assert other.exit_code == 2
+    assert "was done, but not kept" in other.output

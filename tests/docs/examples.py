@@ -1,4 +1,4 @@
-"""Examples of the pact's language that are judged as they stand: blocks in five forms.
+"""Examples of the pact's language that are judged as they stand: blocks in four forms.
 
 `yaml` is a pact. It may extend a pact further up on its page.
 
@@ -23,8 +23,6 @@ A call that goes on comes back at once, with something new, unless the line says
 values), then has lines `EXPRESSION -> VALUE`, `-> error WORDS` or `-> refused LINE:COLUMN WORDS`.
 
 `refused` is a pact, then `-> LINE:COLUMN WORDS` as the last line.
-
-`schema` blocks are files that the pact above names.
 """
 
 import json

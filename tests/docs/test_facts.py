@@ -133,6 +133,56 @@ def test_the_keys_of_a_pact_are_told() -> None:
     assert f"2 to {pact.LOOPS_MAX}" in section
 
 
+def test_bounds_of_the_language_are_the_real_ones() -> None:
+    from checkrein.policy.conditions import parsing, values
+    from checkrein.policy.flow import builtin, compiling, directives, grammar, index, profile
+    from checkrein.policy.pact_text import TEXT_BYTES_MAX
+    from checkrein.policy.sequences import compiling as sequences
+    from checkrein.policy.sequences import tracks, words
+
+    def section(page: str, heading: str) -> str:
+        return _section((DOCS / page).read_text(), heading).replace(",", "")
+
+    bounds = section("conditions.md", "Bounds")
+    assert f"{parsing.BYTES_MAX // 1024} kB" in bounds
+    for number in (parsing.DEPTH_MAX, parsing.NODES_MAX, values.STEPS_MAX):
+        assert re.search(rf"\b{number}\b", bounds), number
+    bounds = section("sequences.md", "Bounds")
+    for number in (
+        tracks.ENTRIES_MAX, tracks.KEYED_ENTRIES_MAX, tracks.KEYS_MAX, tracks.OPEN_MAX,
+        sequences.RULES_MAX, words.RULE_CHARS_MAX,
+    ):  # fmt: skip
+        assert re.search(rf"\b{number}\b", bounds), number
+    unseen = section("flow.md", "What it cannot see")
+    for number in (
+        index.IDENTIFIERS_MAX, index.TEXT_CHARS_MAX // 1024, index.SOURCES_MAX,
+        compiling.RULES_MAX, grammar.RULE_CHARS_MAX,
+    ):  # fmt: skip
+        assert re.search(rf"\b{number}\b", unseen), number
+    rules = section("flow.md", "The built-in rules")
+    assert f"fewer than {profile.MATURE_RUNS} runs" in rules
+    assert f"{directives.WINDOW_CHARS} characters" in rules
+    assert (profile.APPROVALS_TO_PROMOTE, profile.HISTORY_MIN) == (3, 6)  # in words there
+    assert "three approvals" in rules
+    assert "fewer than six runs" in rules
+    for name in builtin.BUILTINS:
+        assert f"| `{name}` |" in rules
+    assert f"at most {TEXT_BYTES_MAX // 1024} KiB" in section("pacts.md", "The keys")
+
+
+def test_every_name_of_a_condition_is_told() -> None:
+    from checkrein.policy.conditions import nodes, signatures
+    from checkrein.policy.conditions.compiling import STANDARD
+
+    page = (DOCS / "conditions.md").read_text()
+    named = set(re.findall(r"`([a-z_]+)`", _section(page, "What it can read")))
+    assert set(STANDARD) <= named
+    table = _section(page, "Operators and functions")
+    of_time = {name for name in signatures.METHODS if name.startswith("get")}
+    for word in {*signatures.FUNCTIONS, *signatures.METHODS, *nodes.MACROS} - of_time:
+        assert re.search(rf"\b{word}\b", table), word
+
+
 def test_every_command_has_its_section() -> None:
     page = (DOCS / "terminal.md").read_text()
     headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
@@ -141,9 +191,10 @@ def test_every_command_has_its_section() -> None:
 
 def test_every_route_is_told_and_every_told_route_is_there() -> None:
     told = set(re.findall(r"^\| `(GET|POST|PUT|DELETE) (\S+)`", HTTP, re.MULTILINE))
+    handlers: Any = routes.ALL
     real = {
         (method, re.sub(r":\w+}", "}", path))
-        for handler in routes.ALL
+        for handler in handlers
         for path in handler.paths
         for method in handler.http_methods
         if method not in ("HEAD", "OPTIONS")

@@ -247,8 +247,9 @@ def test_an_agent_that_comes_back_finds_its_question_and_the_answer(
         agent.kill()
         agent.wait()
     assert lines(done) == ["C1 2500"]
-    withdrawn = up.get(f"/api/v1/approvals/{second['approval_id']}")
-    assert withdrawn["status"] == "withdrawn"
+    eventually(
+        lambda: up.get(f"/api/v1/approvals/{second['approval_id']}")["status"] == "withdrawn"
+    )
 
 
 @pytest.mark.parametrize("supervised", [True, False], ids=["supervised", "alone"])

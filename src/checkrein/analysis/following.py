@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from checkrein.analysis.crews import crew_of, task_type_of
 from checkrein.events.types import (
     Base,
     MemoryRead,
@@ -36,7 +37,7 @@ SCHEMAS_MAX = 256
 Schemas = Callable[[Mapping[str, str]], Mapping[str, Mapping[str, Any]]]
 """From a run's labels, the JSON schemas of its tools' arguments; empty when they are not known."""
 ProfileOf = Callable[[str], Any]
-"""An agent's flow profile, or None."""
+"""From a crew (an agent's name: see `crews`) to its flow profile, or None."""
 
 
 _MARK = "~"
@@ -139,9 +140,12 @@ class Following:
     and what stands in its memory. Not for several threads."""
 
     def __init__(
-        self, pact_of: Callable[[str], Pact], profile_of: ProfileOf, schemas_of: Schemas
-    ) -> None:
+        self, pact_of: Callable[[str], Pact], profile_of: ProfileOf, schemas_of: Schemas,
+        untaught: Pact | None = None,
+    ) -> None:  # fmt: skip
+        """`untaught`: the pact for runs of crews that have no profile, instead of their own."""
         self._pact_of = pact_of
+        self._untaught = untaught
         self._profile_of = profile_of
         self._schemas_of = schemas_of
         self._runs: dict[str, Run] = {}
@@ -163,11 +167,11 @@ class Following:
         self._runs.pop(run_id, None)
 
     def began(self, run: Run, event: RunStart) -> None:
-        pact = self._pact(event.agent)
+        pact = self._pact(event.agent, crew_of(event))
         schemas = self._schemas_of(event.labels)
         if schemas:
             pact = self._schooled(pact, event.labels, schemas)
-        run = self._put(event, pact, _at(event, event.task_type, event.goal))
+        run = self._put(event, pact, _at(event, task_type_of(event), event.goal), crew_of(event))
         run.tools = tuple(event.tools)
         if event.labels.get("system"):
             run.heard("system", event.labels["system"])
@@ -205,10 +209,12 @@ class Following:
             value = self._memories.get(event.value_hash)
             run.guard.remembered(event.key, value, wrote=False)
 
-    def _pact(self, agent: str) -> Pact:
+    def _pact(self, agent: str, crew: str = "") -> Pact:
         """The agent's pact under a version of our own: what runs of one task share is kept with the
         compiled pact, and must not be shared with another judge's or with live runs."""
         pact = self._pact_of(agent)
+        if self._untaught is not None and self._profile_of(crew or agent) is None:
+            pact = self._untaught
         own = self._own.get(pact.version)
         if own is None or not pact.version:
             version = pact.version or version_of(pact)
@@ -217,11 +223,11 @@ class Following:
                 self._own[version] = own
         return own
 
-    def _put(self, event: Base, pact: Pact, place: Place) -> Run:
+    def _put(self, event: Base, pact: Pact, place: Place, crew: str = "") -> Run:
         self._runs.pop(event.run_id, None)
         if len(self._runs) >= RUNS_MAX:
             del self._runs[next(iter(self._runs))]
-        profile = self._profile_of(event.agent)
+        profile = self._profile_of(crew or event.agent)
         guard = RunGuard(pact, event.ts, place, profile=profile, watching=True)
         run = self._runs[event.run_id] = Run(guard, self._kinds)
         return run

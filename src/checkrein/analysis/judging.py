@@ -71,7 +71,8 @@ class Judge:
     """Not for several threads. `see` takes events in the order of their recording. At most 4,096
     runs are followed at once; the one that began longest ago is let go of first.
 
-    `ended`: called with each run's end and its guard, before the guard is let go of.
+    `ended`: called with each run's end and its guard, before the guard is let go of. `untaught`:
+    the pact for runs of whose crew no profile is known, instead of their own.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class Judge:
         detecting: bool = True,
         report: Report = lambda detector, error: None,
         ended: Callable[[RunEnd, RunGuard], None] = lambda end, guard: None,
+        untaught: Pact | None = None,
     ) -> None:
-        self._runs = Following(pact_of, profile_of, schemas_of)
+        self._runs = Following(pact_of, profile_of, schemas_of, untaught)
         self._ended = ended
         self._engine = (
             Engine(detectors(), lambda agent, *_: pact_of(agent), report) if detecting else None

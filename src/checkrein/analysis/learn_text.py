@@ -28,6 +28,8 @@ USES_MIN = 5
 CHOICES_MAX = 5
 SCOPES_MAX = 12
 MARGIN = 1.25
+BUDGET_TIMES = 2.0
+"""A run like those seen stays below the share of a budget at which the agent is told of it."""
 WALL_S_MAX = 360 * 86_400
 _PATHS = ("path", "file", "filename", "filepath", "directory", "folder", "dir")
 _URLS = ("url", "uri", "link", "endpoint", "webpage", "host", "domain")
@@ -305,36 +307,33 @@ def _budgets(most: Most) -> list[str]:
     if not most.runs:
         return []
     said = [
-        f"{name}: {_whole_above(getattr(most, name))}"
+        f"{name}: {_whole_above(getattr(most, name), BUDGET_TIMES)}"
         for name in ("steps", "tool_calls", "tokens") if 0 < getattr(most, name) < 1e11
     ]  # fmt: skip
     if 1e-6 < most.usd < 1e9 and not most.unpriced:
-        said.append(f"usd: {_above(most.usd)}")
+        said.append(f"usd: {_above(most.usd, BUDGET_TIMES)}")
     if 0 < most.wall_s < WALL_S_MAX:
-        said.append(f"wall: {max(60, math.ceil(most.wall_s * MARGIN))}s")
+        said.append(f"wall: {max(60, math.ceil(most.wall_s * BUDGET_TIMES))}s")
     said = [one for one in said if _loads(f"{_HEAD}budgets: {{{one}}}")]
     if not said:
         return []
-    return [
-        f"budgets: {{{', '.join(said)}}}  # the most that any of {most.runs} runs took, and "
-        f"{MARGIN - 1:.0%} more"
-    ]
+    return [f"budgets: {{{', '.join(said)}}}  # twice the most that any of {most.runs} runs took"]
 
 
-def _whole_above(value: float) -> str:
+def _whole_above(value: float, times: float = MARGIN) -> str:
     """Two digits are enough for a limit, and a limit is a whole number."""
-    wanted = math.ceil(value * MARGIN)
+    wanted = math.ceil(value * times)
     size = 10 ** max(0, len(str(wanted)) - 2)
     return str(-(-wanted // size) * size)
 
 
-def _above(value: float) -> str:
+def _above(value: float, times: float = MARGIN) -> str:
     """A little above, in decimals that a person would write."""
     if value <= 0:
         return "0"
-    wanted = value * MARGIN
+    wanted = value * times
     if wanted >= 10:
-        return _whole_above(value)
+        return _whole_above(value, times)
     digits = max(0, 1 - math.floor(math.log10(wanted)))
     if digits > 12:
         return "0.000000000001"

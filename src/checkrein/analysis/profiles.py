@@ -2,7 +2,7 @@
 
     learner = ProfileLearner(pact)
     for event in events: learner.see(event)
-    learner.profile
+    learner.profiles
 
 Runs that end badly are not learned from, nor those in which an instruction that a tool's result
 gave was then carried out (the built-in rule `directive`): a history that contains attacks does not
@@ -11,8 +11,9 @@ teach them.
 
 import msgspec
 
+from checkrein.analysis.crews import crew_of
 from checkrein.analysis.judging import Judge
-from checkrein.events.types import Base, RunEnd
+from checkrein.events.types import Base, RunEnd, RunStart
 from checkrein.policy.flow.profile import Profile, learn
 from checkrein.policy.guard import RunGuard
 from checkrein.policy.pact import default_pact, version_of
@@ -23,17 +24,23 @@ _NEVER = 1_000_000_000
 
 
 class ProfileLearner:
-    """Not for several threads. `runs`: so many were learned from; `left_out`: so many were not."""
+    """Not for several threads. `runs`: so many were learned from; `left_out`: so many were not.
+    `profiles`: by crew (see `crews`), which for agents of our own is the agent's name."""
 
     def __init__(self, pact: Pact) -> None:
-        self.profile = Profile()
+        self.profiles: dict[str, Profile] = {}
         self.runs = 0
         self.left_out = 0
         watched = watched_pact(pact)
         self._judge = Judge(lambda agent: watched, detecting=False, ended=self._ended)
         self._suspected: dict[str, bool] = {}
+        self._crews: dict[str, str] = {}
 
     def see(self, event: Base) -> None:
+        if isinstance(event, RunStart):
+            self._crews[event.run_id] = crew_of(event)
+            if len(self._crews) > 10_000:
+                del self._crews[next(iter(self._crews))]
         for line in self._judge.see((event.run_id, event.seq), event):
             if line.detector == "flow":
                 self._suspected[event.run_id] = True
@@ -42,11 +49,13 @@ class ProfileLearner:
 
     def _ended(self, end: RunEnd, guard: RunGuard) -> None:
         suspected = self._suspected.pop(end.run_id, False)
+        crew = self._crews.pop(end.run_id, end.agent)
         if suspected or end.status not in _ENDED_WELL or guard.flow is None:
             self.left_out += 1
             return
         self.runs += 1
-        learn(self.profile, guard.place.task_type, guard.flow.lesson)
+        profile = self.profiles.setdefault(crew, Profile())
+        learn(profile, guard.place.task_type, guard.flow.lesson)
 
 
 def watched_pact(pact: Pact) -> Pact:

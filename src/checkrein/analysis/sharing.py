@@ -36,7 +36,7 @@ class Job(msgspec.Struct, kw_only=True):
     against: Pact | None = None
     agents: list[str] = []
     schemas: dict[str, dict[str, Any]] = {}
-    profile: Profile | None = None
+    profiles: dict[str, Profile] = {}
 
 
 class Rejected(msgspec.Struct):
@@ -161,7 +161,7 @@ def work_of(job: Job) -> Backtest | Comparing:
 
     def one(pact: Pact) -> Backtest:
         return Backtest(
-            pact, profile_of=lambda agent: job.profile, schemas_of=lookup,
+            pact, profile_of=job.profiles.get, schemas_of=lookup,
             only=lambda agent: not agents or agent in agents,
         )  # fmt: skip
 

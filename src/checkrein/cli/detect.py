@@ -22,6 +22,8 @@ unclear: allow
 """
 """What recorded runs are judged by when nothing else is said: any tool, no budget, loops, and where
 values come from."""
+UNTAUGHT = PACT.replace("[directive, learned]", "[directive]")
+"""The same for agents of which --train has told nothing: what is usual for them is not known."""
 
 
 @click.group()
@@ -56,14 +58,15 @@ def run(
     from checkrein.policy.pact import load
 
     begun = time.monotonic()
-    pact = read_pact(pact_path) if pact_path is not None else load(PACT, "recorded")
+    pact, untaught = load(PACT, "recorded"), load(UNTAUGHT, "recorded")
+    if pact_path is not None:
+        pact = untaught = read_pact(pact_path)
     schemas = schema_lookup(schemas_beside(files, tools_path))
     learner = ProfileLearner(pact)
     for _, event in Files(train, "learning from", as_json):
         learner.see(event)
-    profile = learner.profile if train else None
     judge = Judge(
-        lambda agent: pact, profile_of=lambda agent: profile, schemas_of=schemas,
+        lambda agent: pact, profile_of=learner.profiles.get, schemas_of=schemas, untaught=untaught,
         report=lambda detector, error: out.warn(f"detector {detector}: {error}"),
     )  # fmt: skip
     recorded = Files(files, "judging", as_json)

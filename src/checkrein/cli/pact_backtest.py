@@ -63,7 +63,7 @@ def backtest(
         paths=[str(path) for path in files], pact=candidate,
         against=_other(against, agent, url, token) if against else None,
         agents=[agent] if agent else [], schemas=schemas_beside(files, tools),
-        profile=_learned(candidate, train, as_json),
+        profiles=_learned(candidate, train, as_json),
     )  # fmt: skip
     if files:
         answer = _of_files(job, files, workers, as_json)
@@ -98,15 +98,15 @@ def _other(against: str, agent: str, url: str, token: str) -> "Pact":
         out.fail(str(error))
 
 
-def _learned(pact: "Pact", train: tuple[Path, ...], quiet: bool) -> Any:
+def _learned(pact: "Pact", train: tuple[Path, ...], quiet: bool) -> "dict[str, Any]":
     if not train:
-        return None
+        return {}
     from checkrein.analysis.profiles import ProfileLearner
 
     learner = ProfileLearner(pact)
     for _, event in Files(train, "learning from", quiet):
         learner.see(event)
-    return learner.profile
+    return learner.profiles
 
 
 def _of_files(job: "Job", files: tuple[Path, ...], workers: int | None, quiet: bool) -> "Answer":

@@ -24,6 +24,8 @@ from checkrein.policy.budgets import Limit, Spent, has_budgets, limits
 from checkrein.policy.prices import cost
 
 GOES_ON_MAX = 2
+GRACE_S = 60.0
+"""So long over its time a run may be that has made no call since: none was there to be held."""
 
 
 class BudgetState(msgspec.Struct):
@@ -35,6 +37,7 @@ class BudgetState(msgspec.Struct):
     told: dict[str, bool] = {}
     raised: dict[str, float] = {}
     gone_on: int = 0
+    is_over: bool = False
 
 
 class Budget(PerRun):
@@ -67,12 +70,14 @@ class Budget(PerRun):
                 return NOTHING
         if not has_budgets(context.pact):
             return NOTHING
-        return self._compare(state, context, shown(event))
+        found = self._compare(state, context, shown(event))
+        state.gone_on = state.gone_on + 1 if state.is_over else 0
+        return found
 
     def tick(self, state: BudgetState, context: Context) -> Observations:
         if context.pact.budgets.wall_s is None or state.paused_since_ns:
             return NOTHING
-        return self._compare(state, context, ())
+        return self._compare(state, context, (), ticking=True)
 
     def _spend(self, spent: Spent, event: ModelResponse, context: Context) -> None:
         spent.tokens += event.input_tokens + event.output_tokens
@@ -88,23 +93,30 @@ class Budget(PerRun):
         spent.usd += usd or 0.0
 
     def _compare(
-        self, state: BudgetState, context: Context, evidence: tuple[tuple[str, int], ...]
-    ) -> list[Observation]:
+        self, state: BudgetState, context: Context, evidence: tuple[tuple[str, int], ...],
+        ticking: bool = False,
+    ) -> list[Observation]:  # fmt: skip
+        """A tick tells of time only: everything else changes by events."""
         found, pact = [], context.pact
         is_over = False
         for each in limits(pact, state.spent, context.now_ns):
+            if ticking and each.name != "wall":
+                continue
             limit = Limit(each.name, each.spent, each.limit + state.raised.get(each.name, 0.0))
             over = limit.spent > limit.limit
             is_over = is_over or over
             if not over and limit.share < pact.warn_at:
                 continue
-            runs_on = over and (pact.budgets.exhausted == "stop" or state.gone_on > GOES_ON_MAX)
+            long_over = limit.name == "wall" and limit.spent > limit.limit + GRACE_S
+            goes_on = long_over or (state.gone_on > GOES_ON_MAX and not ticking)
+            runs_on = over and (pact.budgets.exhausted == "stop" or goes_on)
             name = f"{limit.name}{' over' if over else ''}{' and on' if runs_on else ''}"
             if name in state.told:
                 continue
             state.told[name] = True
             found.append(_observation(limit, over, runs_on, evidence))
-        state.gone_on = state.gone_on + 1 if is_over else 0
+        if not ticking:
+            state.is_over = is_over
         if state.spent.unpriced and "unpriced" not in state.told:
             state.told["unpriced"] = True
             found.append(Observation(

@@ -29,5 +29,6 @@ class Case:
         self.arguments = args
         self.changed = True
         self.deed.args = args
-        self.deed.facts["args"] = args
+        if self.deed.facts:
+            self.deed.facts["args"] = args
         self.call = loop.call_of(self.action.name, args, self.deed.at_ns)

@@ -88,10 +88,12 @@ class RunGuard:
         steer) counts at once, and is in flight until `returned`. Never raises."""
         with self._lock:
             self._see(now_ns)
-            if action.kind == "tool":
-                with self._task_lock():
-                    return self._judge_tool(action, granted=False)
-            return self._judge_model(action)
+            if action.kind != "tool":
+                return self._judge_model(action)
+            if self.task_past is None:
+                return self._judge_tool(action, granted=False)
+            with self.task_past.lock:  # no call of another run of the task comes in between
+                return self._judge_tool(action, granted=False)
 
     def granted(self, action: Action, now_ns: int) -> Verdict:
         """As `judge`, of a call that somebody has said yes to: nothing is asked again, what is
@@ -99,7 +101,7 @@ class RunGuard:
         with self._lock:
             self._see(now_ns)
             if action.kind == "tool":
-                with self._task_lock():
+                with self.task_past.lock if self.task_past is not None else _FREE:
                     return self._judge_tool(action, granted=True)
             verdict = self._judge_model(action)
             return self._allow if verdict.kind == "ask" else verdict
@@ -271,6 +273,7 @@ class RunGuard:
         self.past, self.task_past = past, task_past
         self.flow = flow if self.flow is None or flow is None else self.flow
         self._guards: dict[str, tuple[tuple[str, guards.Guard], ...]] = {}
+        self._told = past is not None or self.flow is not None or bool(book.duties)
         self._allow = self.verdict(kind="allow")
         self._facts: dict[str, Any] = {
             **msgspec.structs.asdict(self.place), "args": {}, "tool": "", "kind": "", "step": 0,
@@ -287,7 +290,7 @@ class RunGuard:
         }
         self.budgets: Budgets = msgspec.structs.replace(budgets, **more) if more else budgets
         self._limited = msgspec.structs.replace(self.book.pact, budgets=self.budgets)
-        self._budgeted = has_budgets(self._limited)
+        self.budgeted = has_budgets(self._limited)
         self._marks = warning_marks(self._limited)
         self._warned.clear()
 
@@ -331,7 +334,18 @@ class RunGuard:
         arguments = action.arguments
         args = arguments if type(arguments) is dict else {"value": arguments}
         listed = self.book.tool(action.name)
-        kind = self._kind(listed, action)
+        kind = self._kind(listed, action) if listed.books else action.declared_kind
+        facts = self._facts_of(action, args, kind, listed) if self._told or listed.reads else {}
+        deed = Deed(
+            tool=action.name, args=args, call_id=action.call_id, kind=kind, at_ns=self.now_ns,
+            facts=facts,
+        )  # fmt: skip
+        return Case(action, listed, deed)
+
+    def _facts_of(
+        self, action: Action, args: dict[str, Any], kind: ToolKind | None, listed: Any
+    ) -> dict[str, Any]:
+        """What conditions read; only made where one stands."""
         facts = self._facts.copy()
         facts["args"] = args
         facts["tool"] = action.name
@@ -345,11 +359,7 @@ class RunGuard:
                 "steps": spent.steps, "tool_calls": spent.tool_calls, "tokens": spent.tokens,
                 "usd": spent.usd, "wall_s": spent.wall_s(self.now_ns),
             }  # fmt: skip
-        deed = Deed(
-            tool=action.name, args=args, call_id=action.call_id, kind=kind, at_ns=self.now_ns,
-            facts=facts,
-        )  # fmt: skip
-        return Case(action, listed, deed)
+        return facts
 
     def _kind(self, listed: Any, action: Action) -> ToolKind | None:
         for book in listed.books:
@@ -381,7 +391,7 @@ class RunGuard:
     def _judge_model(self, action: Action) -> Verdict:
         try:
             found = guards.judge_model(self, action)
-            if found is None and self._budgeted:
+            if found is None and self.budgeted:
                 found = guards.judge_budgets(self, None) or guards.judge_price(self, action)
             name = "models" if found is not None and found.rule == "models" else "budgets"
         except Exception as error:  # a guard that errs says no
@@ -389,7 +399,7 @@ class RunGuard:
         if found is not None and not self.watching:
             verdict = self._said(name, found)
             return self._refuse(verdict) if verdict.kind == "deny" else verdict
-        if self._budgeted:
+        if self.budgeted:
             self._reserve(action)
         return (self._said(name, found) if found is not None else self._warning()) or self._allow
 
@@ -422,12 +432,6 @@ class RunGuard:
             arguments=case.arguments if case is not None and changed else finding.arguments,
         )  # fmt: skip
 
-    def _task_lock(self) -> AbstractContextManager[Any]:
-        """Around judging and beginning, where the past is shared with other runs of the task: no
-        call comes in between."""
-        past = self.task_past
-        return _FREE if past is None else past.lock
-
     def _see(self, now_ns: int) -> None:
         self.now_ns = now_ns
         if not self.spent.started_ns:
@@ -448,7 +452,7 @@ class RunGuard:
 
     def _warning(self) -> Verdict | None:
         """Once for each budget, when the share `warn_at` of it is used."""
-        if not self._budgeted:
+        if not self.budgeted:
             return None
         spent, marks = self.spent, self._marks
         if (

@@ -153,6 +153,8 @@ def judge_flow(run: "RunGuard", case: Case) -> Finding | None:
 
 def judge_budgets(run: "RunGuard", case: Case | None) -> Finding | None:
     """Budgets that are used up. Steps are judged where a step begins."""
+    if not run.budgeted:
+        return None
     return over_budget(run.budgets, run.spent, run.now_ns, case is not None) or over_reserved(run)
 
 

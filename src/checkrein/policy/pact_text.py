@@ -45,7 +45,8 @@ class Part:
         and escaped texts are told apart from their source only by line."""
         mark, style = self._node.start_mark, self._node.style
         if style in ("|", ">"):
-            raise PactError(problem, self._source, mark.line + 1 + line, column)
+            at = column + _indentation(mark)
+            raise PactError(problem, self._source, mark.line + 1 + line, at)
         quote = 1 if style in ("'", '"') else 0
         at = column + mark.column + quote if line == 1 else column
         raise PactError(problem, self._source, mark.line + line, at)
@@ -153,6 +154,14 @@ def documents(text: str, source: str = "") -> list[Part]:
     if not nodes or nodes[0] is None:
         raise PactError("the text is empty", source)
     return [Part(node, source, "") for node in nodes]
+
+
+def _indentation(mark: Any) -> int:
+    """How far a block stands in. It begins in the line after its mark."""
+    lines = str(mark.buffer or "").split("\n")
+    block = lines[mark.line + 1 :]
+    first = next((one for one in block if one.strip("\0 ")), "")
+    return len(first) - len(first.lstrip(" "))
 
 
 _PLAIN_MAX = 2000

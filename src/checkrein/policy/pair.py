@@ -25,7 +25,8 @@ class PairGuard:
         return self.enforced.pact
 
     def judge(self, action: Action, now_ns: int) -> Verdict:
-        return self._beside(self.enforced.judge(action, now_ns), action, now_ns)
+        verdict = self.enforced.judge(action, now_ns)
+        return verdict if self.shadow is None else self._beside(verdict, action, now_ns)
 
     def granted(self, action: Action, now_ns: int) -> Verdict:
         return self._beside(self.enforced.granted(action, now_ns), action, now_ns)
@@ -40,8 +41,10 @@ class PairGuard:
         return self.enforced.step(now_ns)
 
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
-        for guard in self._both():
-            guard.returned(action, result, error, now_ns)
+        self.enforced.returned(action, result, error, now_ns)
+        shadow = self.shadow
+        if shadow is not None:
+            shadow.returned(action, result, error, now_ns)
 
     def model_returned(
         self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,

@@ -63,7 +63,7 @@ def test_a_written_rule() -> None:
         ("deny refund when args.to is external", 1, 6, "no tool `refund`"),
         ("deny pay when args derive from read_x", 1, 32, "no tool `read_x`"),
         ("deny pay when args.iban is external", 1, 15, "no argument `iban`"),
-        ("deny pay when (args.iban == 'x')", 1, 16, "iban"),
+        ("deny pay when (args.iban == 'x')", 1, 21, "iban"),
         ("deny pay when (args.cents +)", 1, 28, ""),
         ("deny pay when (\n args.cents == 'x')", 2, 13, ""),
     ],
@@ -74,9 +74,7 @@ def test_what_is_wrong_is_told_with_its_place(text: str, line: int, column: int,
     error = caught.value
     assert error.index == 1
     assert part in error.problem
-    assert error.line == line
-    if column:
-        assert error.column == pytest.approx(column, abs=4 if "(" in text else 0)
+    assert (error.line, error.column) == (line, column)
 
 
 def test_a_rule_has_a_bound() -> None:
@@ -91,5 +89,8 @@ def test_any_text_is_a_rule_or_an_error(text: str) -> None:
     try:
         compile_flow([text], {}, [], lambda tool: {"args": DYN})
     except FlowError as error:
-        assert error.line >= 1
-        assert error.column >= 1
+        problem = error
+    else:
+        return
+    assert problem.line >= 1
+    assert problem.column >= 1

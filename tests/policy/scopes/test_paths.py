@@ -295,3 +295,14 @@ def test_a_deny_never_allows_more(deny: list[str], path: str) -> None:
     for value in (path, f"/{path}", f"/a/{path}"):
         if few.judge(value):
             assert more.judge(value)
+
+
+def test_a_deny_of_any_folder_holds_in_every_folder_whatever_the_base() -> None:
+    rule = ScopeRule(kind="paths", argument="path", allow=("/srv/docs/**",), deny=("**/.env",))
+    for scope in (
+        compile_scope(rule), compile_scope(rule, base="/work"),
+        compile_scope(rule, lambda path: path if path.startswith("/") else f"/work/{path}"),
+    ):  # fmt: skip
+        assert scope.judge({"path": "/srv/docs/a.md"}) == ""
+        assert scope.judge({"path": "/srv/docs/.env"})
+        assert scope.judge({"path": "/srv/docs/deep/er/.env"})

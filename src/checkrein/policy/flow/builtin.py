@@ -6,7 +6,7 @@ A value that stands in the user's own words, or in the system prompt, is never h
 from typing import Any, NamedTuple, Protocol
 
 from checkrein.policy.flow.addresses import Internal
-from checkrein.policy.flow.directives import Directive
+from checkrein.policy.flow.directives import UNSETTLED, WEAK, Directive
 from checkrein.policy.flow.identifiers import leaves
 from checkrein.policy.flow.normal import keys
 from checkrein.policy.flow.profile import (
@@ -112,21 +112,26 @@ def directive(state: State, lineage: Lineage, deed: Deed, house: House) -> Objec
     beside it that was never used so before."""
     if not state.directives:
         return None
+    settled = state.profile.runs >= HISTORY_MIN
+    enough = WEAK if settled else UNSETTLED
+    first = state.directives[0]  # the strongest
+    if not first.strong and first.score < enough:
+        return None
     fresh = [
         each for each in lineage.origins if not each.by_user and not _is_known(state, lineage, each)
     ]
     for origin in fresh:
         faint = _is_on_known_way(state, lineage, origin)
         for each in state.directives:
-            if (each.strong or not (faint or origin.free)) and each.holds(keys(origin.text)):
+            if not each.strong and (faint or origin.free or each.score < enough):
+                continue
+            if each.holds(keys(origin.text)):
                 return Objection(
                     "deny" if each.strong else "ask",
                     f"{_shown(origin.text)} in `{origin.argument}` stands beside an order to the "
                     f"agent in the result of `{each.tool}` ({', '.join(each.signs)})",
                     _inputs(each, origin),
                 )
-    first = state.directives[0]
-    settled = state.profile.runs >= HISTORY_MIN
     said = _said_there(state, deed) if first.strong and lineage.acts else None
     if said is not None:
         return said

@@ -60,6 +60,7 @@ class Flow:
         """Somebody spoke: `system` and `user` are trusted. What the model said itself is nobody's
         word and is not kept."""
         if role in ("user", "system", "developer") and text:
+            state.settle()
             state.index.heard(text)
 
     def judge(self, state: State, deed: Deed) -> Finding | None:
@@ -106,6 +107,7 @@ class Flow:
 
     def returned(self, state: State, deed: Deed, result: Any, failed: bool) -> None:
         """A call came back with this result (or with the text of its error)."""
+        state.settle()
         trust = trust_of(deed.tool, self._house.tools.get(deed.tool), deed.kind)
         if not failed:
             state.happened(deed.call_id or deed.tool)
@@ -119,6 +121,7 @@ class Flow:
         """The agent's memory was written or read. What is written keeps its label under its key, so
         that writing and reading launders nothing; a key nobody has written in this run was written
         by an earlier one, and is taken as untrusted."""
+        state.settle()
         index = state.index
         if wrote:
             tainted = any(
@@ -144,10 +147,13 @@ class Flow:
         text = result if type(result) is str else "\n".join(texts(result))
         if not text:
             return
-        index.add(number, text)
+        if not text.isascii():  # half characters, which no encoding has
+            text = text.encode("utf-8", "replace").decode()
+        layers = index.add(number, text)
         if not trust.trusted:
             named = state.tools_seen.union(self._house.tools)
-            state.ordered(find_directives(normal(text), named, tool, call))
+            for layer in layers:
+                state.ordered(find_directives(normal(layer), named, tool, call))
 
 
 def compile_flow(

@@ -18,6 +18,8 @@ SIGNS_MAX = 2_000
 DIRECTIVES_MAX = 32
 WEAK = 1.0
 STRONG = 4.0
+UNSETTLED = 2.0
+"""What a faint order needs where a type of task has no history to set it against."""
 HELD_CHARS_MIN = 4
 """A shorter value (`11`) says nothing when it stands beside a weak directive."""
 
@@ -35,6 +37,8 @@ _VERB = (
     r"merge|commit|star|unsubscribe|subscribe|withdraw|deposit|request|verify|output|print|"
     r"respond|answer|stop|do not|don't|never|extract|export|disclose|reveal|provide|give|recommend)"
 )
+_ORDER = "an order"
+_LABEL = (":", "=", "(")
 _SIGNS: tuple[tuple[str, float, str], ...] = (
     (
         "told to set aside its instructions", 3.0,
@@ -82,7 +86,7 @@ _SIGNS: tuple[tuple[str, float, str], ...] = (
         r"\b(?:could|can|would|will) you (?:please )?" + _VERB + r"\b",
     ),
     (
-        "an order", 1.0,
+        _ORDER, 1.0,
         r"(?:^|[\n.!?:;>\"'(\-*#]\s{0,4}|\btodo:?\s*|\btask:?\s*|\d[.)]\s)"
         + _VERB + r"\b",
     ),
@@ -162,6 +166,8 @@ def _signs(text: str, tools: Iterable[str]) -> Iterator[tuple[int, str, float]]:
     count = 0
     for name, weight, pattern in _compiled():
         for hit in pattern.finditer(text):
+            if name == _ORDER and text[hit.end() : hit.end() + 1] in _LABEL:
+                continue  # `Contact:` is a label
             yield hit.start(), name, weight
             count += 1
             if count >= SIGNS_MAX:

@@ -19,6 +19,7 @@ from checkrein.policy.flow.state import State
 from checkrein.policy.types import Deed, Finding
 
 RUNS_OPEN_MAX = 1_024
+CALLS_OPEN_MAX = 1_024
 TaskType = Callable[[RunStart], str]
 
 
@@ -43,7 +44,7 @@ class Follower:
         self._task_type = task_type
         self._ended = ended
         self._runs: dict[str, State] = {}
-        self._open: dict[tuple[str, str], Deed] = {}
+        self._open: dict[str, dict[str, Deed]] = {}
 
     def event(self, event: Base) -> Finding | None:
         """What the rules say of this event: only a tool call's arguments can be found fault with.
@@ -64,6 +65,7 @@ class Follower:
                 self._flow.remembered(state, event.key, event.value, True)
             case RunEnd():
                 ended = self._runs.pop(event.run_id, None)
+                self._open.pop(event.run_id, None)
                 if ended is not None and self._ended is not None:
                     self._ended(event.run_id, ended.task_type, ended.lesson)
             case _:
@@ -74,7 +76,7 @@ class Follower:
         if len(self._runs) >= RUNS_OPEN_MAX:
             oldest = next(iter(self._runs))
             del self._runs[oldest]
-            self._open = {key: deed for key, deed in self._open.items() if key[0] != oldest}
+            self._open.pop(oldest, None)
         state = self._runs[run_id] = self._flow.new_state(self._profile, task_type)
         return state
 
@@ -84,11 +86,13 @@ class Follower:
     def _call(self, event: ToolArguments) -> Finding | None:
         deed = Deed(tool=event.tool, args=_map(event.arguments), call_id=event.call_id)
         deed.facts = {"args": deed.args, "tool": deed.tool}
-        self._open[event.run_id, event.call_id] = deed
+        flying = self._open.setdefault(event.run_id, {})
+        if len(flying) < CALLS_OPEN_MAX:
+            flying[event.call_id] = deed
         return self._flow.judge(self._state(event.run_id), deed)
 
     def _return(self, event: ToolReturned) -> None:
-        deed = self._open.pop((event.run_id, event.call_id), None)
+        deed = self._open.get(event.run_id, {}).pop(event.call_id, None)
         if deed is None:
             deed = Deed(tool=event.tool, args={}, call_id=event.call_id)
         failed = event.status == "error"

@@ -7,9 +7,11 @@ texts, when they are a whole argument.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from checkrein.policy.flow.normal import keys
+from checkrein.policy.flow.signs import may_be_spaced, may_name
 
 LEAVES_MAX = 256
 DEPTH_MAX = 12
@@ -17,10 +19,11 @@ LEAF_CHARS_MAX = 262_144
 TOKEN_CHARS_MAX = 512
 SHORT_CHARS_MAX = 120
 _WORDS_MAX = 8
+_NAME_CHARS_MAX = 128
 
 IdentifierKind = Literal["mail", "url", "host", "account", "path", "id", "phone", "name", "amount"]
 
-_SPLIT = re.compile(r"[\s\"'<>(){}\[\],;|`*]+")
+_BETWEEN = str.maketrans(dict.fromkeys("\"'<>(){}[],;|`*", " "))
 _EDGE = ".:!?-=&#%$~_"
 _DATE = re.compile(
     r"(?:\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})"
@@ -70,20 +73,33 @@ class Leaf(NamedTuple):
 def strong(text: str) -> Iterator[Identifier]:
     """The strong identifiers of a text, in their order, with repeats. O(len): tokens are cut at
     blanks and quotes, then looked at one by one."""
-    for token in _SPLIT.split(text):
-        if token.isalpha() or len(token) < 3 or len(token) > TOKEN_CHARS_MAX:
+    if not may_name(text):
+        return
+    for token in [each for each in text.translate(_BETWEEN).split() if not each.isalpha()]:
+        if len(token) < 3 or len(token) > TOKEN_CHARS_MAX:
             continue
         token = token.strip(_EDGE)
-        kind = _kind(token)
+        kind = None if token.isalpha() else _kind(token)
         if kind is not None:
             key = keys(token)[1]
             if len(key) >= 2:
                 yield Identifier(kind, token, key)
                 if kind == "url":
                     yield from _host(token)
-    if len(text) <= LEAF_CHARS_MAX:
+    if len(text) <= LEAF_CHARS_MAX and may_be_spaced(text):
         for hit in _SPACED.finditer(text):
             yield Identifier("account", hit[0], keys(hit[0])[1])
+
+
+def named(text: str) -> tuple[Identifier, ...]:
+    """The strong identifiers of an argument's value; of short ones, which calls repeat, those of
+    the latest 4,096 are kept."""
+    return _short_named(text) if len(text) <= SHORT_CHARS_MAX else tuple(strong(text))
+
+
+@lru_cache(maxsize=4096)
+def _short_named(text: str) -> tuple[Identifier, ...]:
+    return tuple(strong(text))
 
 
 def _kind(token: str) -> IdentifierKind | None:
@@ -159,7 +175,19 @@ def _shown(value: Any) -> str:
 def leaves(arguments: dict[str, Any]) -> list[Leaf]:
     """The texts of a call's arguments, at most 256, with the name of the argument."""
     found: list[Leaf] = []
-    stack: list[tuple[str, Any, int]] = [(str(k), v, 0) for k, v in reversed(arguments.items())]
+    for name, value in arguments.items():
+        if type(value) is str:
+            if value:
+                found.append(_leaf(str(name), value))
+        else:
+            _leaves_of(str(name), value, found)
+        if len(found) >= LEAVES_MAX:
+            break
+    return found
+
+
+def _leaves_of(whole: str, value: Any, found: list[Leaf]) -> None:
+    stack: list[tuple[str, Any, int]] = [(whole, value, 0)]
     while stack and len(found) < LEAVES_MAX:
         name, each, depth = stack.pop()
         match each:
@@ -184,16 +212,20 @@ def leaves(arguments: dict[str, Any]) -> list[Leaf]:
                 found.append(_leaf(name, each[:LEAF_CHARS_MAX].decode("utf-8", "replace")))
             case _:
                 pass
-    return found
 
 
 def _leaf(name: str, text: str) -> Leaf:
     free = (
         len(text) > SHORT_CHARS_MAX
-        or name.rpartition(".")[2].rpartition("_")[2].lower() in _FREE
         or text.count(" ") >= _WORDS_MAX
+        or _ends_in_free(name[-_NAME_CHARS_MAX:])
     )
     return Leaf(name, text[:LEAF_CHARS_MAX], free)
+
+
+@lru_cache(maxsize=2048)
+def _ends_in_free(name: str) -> bool:
+    return name.rpartition(".")[2].rpartition("_")[2].lower() in _FREE
 
 
 def is_weak(name: str, text: str) -> bool:
@@ -218,5 +250,10 @@ def goes_to(leaf: Leaf) -> bool:
 
 
 def _is_identity(name: str) -> bool:
+    return _ends_in_identity(name[-_NAME_CHARS_MAX:])
+
+
+@lru_cache(maxsize=2048)
+def _ends_in_identity(name: str) -> bool:
     parts = _NAME_PART.findall(name.rpartition(".")[2])
     return bool(parts) and parts[-1].lower() in _IDENTITY

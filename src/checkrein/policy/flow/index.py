@@ -10,10 +10,12 @@ counts as untrusted, so that flooding an agent launders nothing.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from checkrein.policy.flow.identifiers import strong
 from checkrein.policy.flow.normal import compact, decoded, keys, normal, phrase
+from checkrein.policy.flow.sent import Sent
+from checkrein.policy.flow.shingles import shingles
 from checkrein.policy.flow.sources import USER, Trust
 
 IDENTIFIERS_MAX = 5_000
@@ -22,10 +24,17 @@ TEXT_CHARS_MAX = 524_288
 USER_CHARS_MAX = 131_072
 SOURCES_MAX = 64
 _COMPACT_MIN = 6
+OTHERS = ("other tools", Trust(untrusted=True, private=True))
+"""The last source stands for all that are too many to be told apart, with the strictest label."""
 _CHUNK_CHARS = 16_384
 _ROT13 = str.maketrans(
     "abcdefghijklmnopqrstuvwxyz", "nopqrstuvwxyzabcdefghijklm"
 )  # fmt: skip
+
+
+def _letters(bare: str) -> set[int]:
+    """The hashes of each three letters in a row: what has some that no text has is in none."""
+    return set(map(hash, zip(bare, bare[1:], bare[2:], strict=False)))
 
 
 class Texts:
@@ -50,7 +59,16 @@ class Texts:
 class Source:
     """All that one tool brought under one trust, or the user said."""
 
-    __slots__ = ("_compact", "_late", "_texts", "first_call", "tool", "trust", "words")
+    __slots__ = (
+        "_compact",
+        "_shingles",
+        "_texts",
+        "_unread",
+        "first_call",
+        "tool",
+        "trust",
+        "words",
+    )
 
     def __init__(self, tool: str, trust: Trust, first_call: str) -> None:
         self.tool = tool
@@ -58,12 +76,15 @@ class Source:
         self.first_call = first_call
         self._texts = Texts()
         self._compact = Texts()
-        self._late: list[str] = []
+        self._unread: list[str] = []
+        self._shingles: set[int] = set()
         self.words: set[str] = set()
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, bare: str) -> None:
+        """A text's phrase and compact form."""
         self._texts.add(text)
-        self._late.append(text)
+        self._compact.add(bare)
+        self._unread.append(text)
         self.words.update(text.split())
 
     def has_phrase(self, wanted: str, words: list[str]) -> bool:
@@ -71,14 +92,17 @@ class Source:
             return False
         return len(words) == 1 or wanted in self._texts
 
+    def shingles(self) -> set[int]:
+        """Of all its texts (see `shingles.shingles`)."""
+        for text in self._unread:  # only now: most rules never ask
+            self._shingles |= shingles(text.split())
+        self._unread.clear()
+        return self._shingles
+
     def has_part(self, wanted: str) -> bool:
         return wanted in self._texts
 
     def has_compact(self, wanted: Iterable[str]) -> bool:
-        if self._late:
-            for text in self._late:  # only now: most runs never ask
-                self._compact.add(compact(text))
-            self._late.clear()
         return any(each in self._compact for each in wanted)
 
 
@@ -97,8 +121,10 @@ class Index:
         self.sources: list[Source] = [Source("the user", USER, "")]
         self._by_name: dict[tuple[str, Trust], int] = {}
         self.identifiers: dict[str, int] = {}
-        self.sent: dict[str, int] = {}
+        self.sent = Sent()
         self.full = False
+        self._letters: set[int] = set()
+        self.masks: dict[Any, tuple[int, int, int]] = {}
         self._text_left = TEXT_CHARS_MAX
         self._user_left = USER_CHARS_MAX
         self.trusted_mask = 1
@@ -111,7 +137,7 @@ class Index:
         if self.sources[0].has_part(words):
             return
         self._user_left = max(0, self._user_left - len(words))
-        self.sources[0].add(words)
+        self._take(self.sources[0], words)
         for each in strong(text):
             if each.key in self.identifiers or len(self.identifiers) < IDENTIFIERS_MAX:
                 self.identifiers[each.key] = self.identifiers.get(each.key, 0) | 1
@@ -122,8 +148,9 @@ class Index:
         if number is None:
             number = len(self.sources)
             if number >= SOURCES_MAX:
-                self.full = True
                 return number - 1
+            if number == SOURCES_MAX - 1:
+                tool, trust = OTHERS
             self._by_name[tool, trust] = number
             self.sources.append(Source(tool, trust, call))
             bit = 1 << number
@@ -132,18 +159,25 @@ class Index:
             self.private_mask |= bit if trust.private else 0
         return number
 
-    def add(self, number: int, text: str) -> None:
-        """A source brought this text. O(len)."""
+    def add(self, number: int, text: str) -> list[str]:
+        """A source brought this text: what it says, and what it says once decoded. O(len)."""
         source = self.sources[number]
         vouches = not source.trust.untrusted
-        for each in (text, *decoded(text)):
+        layers = [text, *decoded(text)]
+        for each in layers:
             words = phrase(normal(each))
             if len(words) <= self._text_left:
                 self._text_left -= len(words)
-                source.add(self._unsent(words) if vouches else words)
+                self._take(source, self.sent.taken_out(words) if vouches else words)
             else:
                 self.full = True
             self._identify(1 << number, each, vouches)
+        return layers
+
+    def _take(self, source: Source, words: str) -> None:
+        bare = compact(words)
+        source.add(words, bare)
+        self._letters |= _letters(bare)
 
     def _identify(self, bit: int, text: str, vouches: bool) -> None:
         known, sent = self.identifiers, self.sent
@@ -157,14 +191,6 @@ class Index:
             elif not (vouches and each.key in sent):
                 known[each.key] = mask | bit
 
-    def _unsent(self, words: str) -> str:
-        """A trusted source that gives back what the agent had from elsewhere and passed on does not
-        vouch for it: those words are taken out."""
-        for key in self.sent:
-            if key in words:
-                words = words.replace(key, " ")
-        return words
-
     def pass_on(self, text: str) -> None:
         """The agent gave this value to a tool. Remembered if it came from untrusted sources only,
         or from nowhere."""
@@ -175,8 +201,7 @@ class Index:
         mask = self.find(text).mask
         if mask & self.trusted_mask or len(bare) < 2:
             return
-        self.sent[wanted] = mask
-        self.sent[bare] = mask
+        self.sent.add(wanted, bare)
 
     def find(self, text: str) -> Found:
         """The sources in which a short value has stood."""
@@ -194,7 +219,14 @@ class Index:
             bit <<= 1
         if mask or len(bare) < _COMPACT_MIN:
             return Found(mask, self.full and not mask)
-        shapes = (bare, bare[::-1], bare.translate(_ROT13))
+        shapes = [
+            each
+            for each in (bare, bare[::-1], bare.translate(_ROT13))
+            if hash((each[-3], each[-2], each[-1])) in self._letters
+            and self._letters.issuperset(_letters(each))
+        ]
+        if not shapes:
+            return Found(0, self.full)
         bit = 1
         for source in self.sources:
             if source.has_compact(shapes):

@@ -12,6 +12,8 @@ import unicodedata
 from functools import lru_cache
 from urllib.parse import unquote
 
+from checkrein.policy.flow.signs import may_hide
+
 DECODED_CHARS_MAX = 65_536
 _DEPTH_MAX = 3
 _TOKENS_MAX = 256
@@ -41,6 +43,8 @@ _SPELLED = re.compile(r"[\[({<]\s*(?:at|dot)\s*[\])}>]|(?<= )(?:at|dot)(?= )")
 _SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]{1,12}:[\\/]{2})?(?:www\.)?(.+?)/?", re.S)
 _PERCENT = re.compile(r"%[0-9a-fA-F]{2}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})")
+_QUOTED = re.compile(r"\\([nrt\"'\\/]|\n\s*)")
+_UNQUOTED = {"n": "\n", "r": "\r", "t": "\t"}
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{12,}(?:\r?\n[A-Za-z0-9+/_-]{4,})*={0,2}")
 _HEX = re.compile(r"[0-9a-fA-F]{12,}|[0-9a-fA-F]{2}(?:[ :-][0-9a-fA-F]{2}){5,}")
 
@@ -59,12 +63,17 @@ def normal(text: str) -> str:
     return spread.casefold().translate(_FOLD)
 
 
+def words_of(normalised: str) -> list[str]:
+    """Its words, in their order."""
+    if normalised.isascii():
+        return normalised.translate(_WORDS).split()
+    return _NOT_WORD.sub(" ", normalised).split()
+
+
 def phrase(normalised: str) -> str:
     """Its words, with one space before, between and after: ` bob evil example `. So a phrase is in
     a text exactly if its words stand there in this order."""
-    if normalised.isascii():
-        return f" {' '.join(normalised.translate(_WORDS).split())} "
-    return f" {' '.join(_NOT_WORD.sub(' ', normalised).split())} "
+    return f" {' '.join(words_of(normalised))} "
 
 
 def compact(normalised: str) -> str:
@@ -92,6 +101,8 @@ def decoded(text: str) -> list[str]:
     """What the text says once decoded: percent, HTML entities, `\\u` escapes, base64 and hex inside
     of it, three layers deep. At most 64 Ki characters in all."""
     found: list[str] = []
+    if not may_hide(text):
+        return found
     layer, room = [text], DECODED_CHARS_MAX
     for _ in range(_DEPTH_MAX):
         deeper: list[str] = []
@@ -119,6 +130,8 @@ def _decoded_once(text: str) -> list[str]:
             found.append(plain)
     if "\\u" in text or "\\x" in text:
         found.append(_ESCAPE.sub(lambda hit: chr(int(hit[1] or hit[2], 16)), text))
+    if "\\n" in text or "\\t" in text:  # a text quoted within JSON or YAML
+        found.append(_QUOTED.sub(lambda hit: _UNQUOTED.get(hit[1], hit[1]), text))
     clear = text if text.isascii() else _visible(text)
     for count, hit in enumerate(_BASE64.finditer(clear)):
         if count >= _TOKENS_MAX:

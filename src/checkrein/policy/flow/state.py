@@ -2,17 +2,26 @@
 
 from typing import Any, NamedTuple
 
-import msgspec
-
 from checkrein.policy.flow.directives import DIRECTIVES_MAX, Directive
-from checkrein.policy.flow.identifiers import Leaf, goes_to, is_weak, leaves, strong
-from checkrein.policy.flow.index import Index
+from checkrein.policy.flow.identifiers import (
+    Identifier,
+    Leaf,
+    goes_to,
+    is_weak,
+    leaves,
+    named,
+    strong,
+)
+from checkrein.policy.flow.index import SENT_MAX, Index
 from checkrein.policy.flow.normal import decoded, keys
 from checkrein.policy.flow.profile import WHOLE, Lesson, Profile, TypeProfile
+from checkrein.policy.flow.signs import is_plain
 
 PENDING_MAX = 256
 MEMORY_KEYS_MAX = 1_000
 ORIGINS_MAX = 64
+UNSETTLED_MAX = 64
+READINGS_MAX = 64
 LESSON_MAX = 500
 _ADDRESSES = frozenset({"mail", "url", "host", "account", "phone"})
 
@@ -35,13 +44,33 @@ class Origin(NamedTuple):
         return bool(self.mask & 1)
 
 
-class Lineage(msgspec.Struct):
+class Lineage:
     """A call and its values' origins. `acts`: it has an effect; else it is a read, and its origins
-    are only the addresses it goes to."""
+    are only the addresses it goes to.
 
-    tool: str
-    acts: bool
-    origins: list[Origin]
+    The origins are looked up when they are first asked for, or before the state takes in anything
+    new: they say where the values had stood when the call was made."""
+
+    __slots__ = ("_origins", "_state", "acts", "leaves", "tool")
+
+    def __init__(self, state: "State", tool: str, acts: bool, leaves: list[Leaf]) -> None:
+        self.tool = tool
+        self.acts = acts
+        self.leaves = leaves
+        self._state = state
+        self._origins: list[Origin] | None = None
+
+    @property
+    def origins(self) -> list[Origin]:
+        if self._origins is None:
+            self._state.settle()
+        if self._origins is None:
+            raise RuntimeError("looking up where the values come from has failed")
+        return self._origins
+
+    def settle(self, origins: list[Origin]) -> None:
+        """These are they; the texts are no longer needed."""
+        self._origins, self.leaves = origins, []
 
     def edges(self, state: "State", origin: Origin) -> list[str]:
         """The edges by which a value may have come here; none when the user named it."""
@@ -67,6 +96,8 @@ class State:
         self.memory: dict[str, bool] = {}
         self.lesson = Lesson(sinks=set(), edges=set(), values={})
         self.pending: dict[str, Lineage] = {}
+        self._unsettled: list[Lineage] = []
+        self._readings: dict[str, list[tuple[str, list[Identifier]]]] = {}
         self.tools_seen: set[str] = set()
 
     def know(self, profile: Profile) -> None:
@@ -75,9 +106,39 @@ class State:
         self.whole: TypeProfile = profile.of(WHOLE)
 
     def lineage(self, tool: str, acts: bool, arguments: dict[str, Any]) -> Lineage:
-        """Where a call's values come from."""
+        """Where a call's values come from. The values are taken now: the tool may change them."""
+        made = Lineage(self, tool, acts, leaves(arguments))
+        self._readings.clear()
+        self._unsettled.append(made)
+        if len(self._unsettled) >= UNSETTLED_MAX:
+            self.settle()
+        return made
+
+    def settle(self) -> None:
+        """To be called before anything is read or heard: looks up the origins that nobody has asked
+        for so far, in the order of the calls."""
+        unsettled = self._unsettled
+        while unsettled:
+            each = unsettled.pop(0)
+            each.settle(self._origins(each))
+
+    def readings(self, text: str) -> list[tuple[str, list[Identifier]]]:
+        """A text, and what it says once decoded, each with its strong identifiers. Kept until the
+        next call, since several rules ask for the same text."""
+        found = self._readings.get(text)
+        if found is None:
+            if is_plain(text):
+                found = [(text, [])]
+            else:
+                found = [(each, list(strong(each))) for each in (text, *decoded(text))]
+            if len(self._readings) < READINGS_MAX:
+                self._readings[text] = found
+        return found
+
+    def _origins(self, lineage: Lineage) -> list[Origin]:
         origins: list[Origin] = []
-        for leaf in leaves(arguments):
+        acts = lineage.acts
+        for leaf in lineage.leaves:
             if len(origins) >= ORIGINS_MAX:
                 break
             if leaf.free and acts:
@@ -88,19 +149,21 @@ class State:
             for each in origins:
                 if not each.mask & self.index.trusted_mask:
                     self._passed_on(each)
-        return Lineage(tool, acts, origins)
+        return origins
 
     def _value(self, leaf: Leaf, acts: bool, origins: list[Origin]) -> None:
-        named = list(strong(leaf.text)) if len(leaf.text) > 2 else []
-        whole = named[0] if len(named) == 1 and len(named[0].text) + 2 > len(leaf.text) else None
-        address = any(each.kind in _ADDRESSES for each in named)
+        inside = named(leaf.text) if len(leaf.text) > 2 else ()
+        whole = len(inside) == 1 and len(inside[0].text) + 2 > len(leaf.text)
+        address = False
+        for each in inside:
+            address = address or each.kind in _ADDRESSES
         if not acts and not address:
             return
-        if whole is None and is_weak(leaf.argument, leaf.text):
+        if not whole and is_weak(leaf.argument, leaf.text):
             return
         found = self.index.find(leaf.text)
-        if not found.mask and whole is None and named:
-            for each in named:
+        if not found.mask and not whole and inside:
+            for each in inside:
                 self._identifier(leaf, each.text, each.kind in _ADDRESSES, origins)
             return
         key = keys(leaf.text)[1]
@@ -109,8 +172,8 @@ class State:
         )
 
     def _prose(self, leaf: Leaf, origins: list[Origin]) -> None:
-        for text in (leaf.text, *decoded(leaf.text)):
-            for each in strong(text):
+        for _, inside in self.readings(leaf.text):
+            for each in inside:
                 if len(origins) >= ORIGINS_MAX:
                     return
                 if each.kind in _ADDRESSES:
@@ -127,8 +190,8 @@ class State:
     def _passed_on(self, origin: Origin) -> None:
         index = self.index
         wanted, bare = keys(origin.text)
-        if len(bare) >= 2 and len(index.sent) < 2_000:
-            index.sent[wanted] = index.sent[bare] = origin.mask
+        if len(bare) >= 2 and len(index.sent) < SENT_MAX:
+            index.sent.add(wanted, bare)
 
     def await_return(self, call_id: str, lineage: Lineage) -> None:
         if len(self.pending) >= PENDING_MAX:

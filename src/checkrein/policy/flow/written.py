@@ -7,12 +7,13 @@ from typing import Any
 from checkrein.policy.flow.builtin import House, Objection
 from checkrein.policy.flow.grammar import At, Clause, Derives, FlowError, Property, WrittenRule
 from checkrein.policy.flow.grammar import Condition as ConditionText
-from checkrein.policy.flow.identifiers import Leaf, is_weak, leaves, strong
-from checkrein.policy.flow.normal import decoded, keys, normal, phrase
+from checkrein.policy.flow.identifiers import Leaf, is_weak, leaves
+from checkrein.policy.flow.index import Source
+from checkrein.policy.flow.normal import keys, normal, words_of
+from checkrein.policy.flow.shingles import SHINGLE_WORDS, shingles
 from checkrein.policy.flow.state import State
 from checkrein.policy.types import Deed
 
-_SHINGLE = 4
 _SHINGLES_MAX = 200
 
 Names = Callable[[str], Mapping[str, Any]]
@@ -57,6 +58,8 @@ def _below(deed: Deed, path: str) -> list[Leaf]:
     if not wanted:
         return leaves(deed.args)
     value: Any = deed.args
+    if len(wanted) == 1:
+        return leaves({wanted[0]: value[wanted[0]]}) if wanted[0] in value else []
     for part in wanted:
         if isinstance(value, list | tuple):
             value = [each[part] for each in value if isinstance(each, dict) and part in each]
@@ -68,7 +71,7 @@ def _below(deed: Deed, path: str) -> list[Leaf]:
 
 
 def _derives(clause: Derives) -> Test:
-    patterns = [source.text for source in clause.sources]
+    patterns = tuple(source.text for source in clause.sources)
 
     def test(state: State, deed: Deed, house: House) -> dict[str, Any] | None:
         mask, careful = _mask(state, patterns)
@@ -83,8 +86,16 @@ def _derives(clause: Derives) -> Test:
     return test
 
 
-def _mask(state: State, patterns: list[str]) -> tuple[int, int]:
-    """The sources meant, and those that vouch against them."""
+def _mask(state: State, patterns: tuple[str, ...]) -> tuple[int, int]:
+    """The sources meant, and those that vouch against them: the same until there is a new one."""
+    known = state.index.masks.get(patterns)
+    if known is None or known[0] != len(state.index.sources):
+        known = (len(state.index.sources), *_mask_of(state, patterns))
+        state.index.masks[patterns] = known
+    return known[1:]
+
+
+def _mask_of(state: State, patterns: tuple[str, ...]) -> tuple[int, int]:
     index, mask, vouching = state.index, 0, 1
     for pattern in patterns:
         match pattern:
@@ -117,8 +128,8 @@ def _derived(state: State, leaf: Leaf, mask: int, vouching: int) -> str:
             return leaf.text
         if found.mask:
             return leaf.text if found.mask & mask and not found.mask & vouching else ""
-    for text in (leaf.text, *decoded(leaf.text)):
-        for each in strong(text):
+    for text, named in state.readings(leaf.text):
+        for each in named:
             found = index.find(each.text)
             if found.unknown or (found.mask & mask and not found.mask & vouching):
                 return each.text
@@ -130,22 +141,38 @@ def _derived(state: State, leaf: Leaf, mask: int, vouching: int) -> str:
 
 def _shared(state: State, text: str, mask: int, vouching: int) -> str:
     """Four words in a row that stand in one of the sources, and in none that vouches."""
-    words = phrase(normal(text)).split()
+    words = words_of(normal(text))
+    if len(words) < 2:
+        return ""
     sources = state.index.sources
-    meant = [each for n, each in enumerate(sources) if mask >> n & 1]
+    meant = [
+        each for n, each in enumerate(sources) if mask >> n & 1 and not each.words.isdisjoint(words)
+    ]
     against = [each for n, each in enumerate(sources) if vouching >> n & 1]
-    size = min(_SHINGLE, len(words))
-    if size < 2:
+    size = min(SHINGLE_WORDS, len(words))
+    known = _in_common(words, meant)
+    if not meant or (size == SHINGLE_WORDS and not known):
         return ""
     step = max(1, len(words) // _SHINGLES_MAX)
     for start in range(0, len(words) - size + 1, step):
         part = words[start : start + size]
+        if size == SHINGLE_WORDS and hash(tuple(part)) not in known:
+            continue
         wanted = f" {' '.join(part)} "
         if any(each.has_phrase(wanted, part) for each in meant) and not any(
             each.has_phrase(wanted, part) for each in against
         ):
             return wanted.strip()
     return ""
+
+
+def _in_common(words: list[str], sources: list[Source]) -> set[int]:
+    """The shingles that these words share with one of the sources: most prose has none, and sets
+    say so without a search."""
+    if not sources or len(words) < SHINGLE_WORDS:
+        return set()
+    wanted = shingles(words)
+    return set().union(*(wanted & each.shingles() for each in sources))
 
 
 def _property(clause: Property) -> Test:

@@ -173,9 +173,11 @@ class Paths:
         anchored = self._anchored(pattern)
         if _of_home(anchored):
             return [anchored, f"/**/{anchored[2:]}"] if anchored != "~" else ["~"]
-        floats = "/" not in pattern.rstrip("/") and pattern not in {"~", "**", "*", "."}
-        if floats or not anchored.startswith("/"):
-            name = anchored if not floats else pattern.strip("/")
+        anywhere = pattern.startswith("**/") and pattern.strip("*/") != ""
+        single = "/" not in pattern.rstrip("/") and pattern not in {"~", "**", "*", "."}
+        if anywhere or single or not anchored.startswith("/"):
+            floats = pattern.removeprefix("**/").strip("/")
+            name = floats if anywhere or single else anchored
             return [anchored, f"**/{name}", f"/**/{name}"]
         return [anchored]
 

@@ -1,9 +1,9 @@
 """What people are asked before a call is made, what they must look at, and their word on it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from litestar import get, post
+from litestar import Request, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
@@ -27,6 +27,7 @@ from checkrein.server.api.shapes import (
     DecisionsBody,
     EscalationLine,
 )
+from checkrein.server.api.tokens import who
 
 OPERATOR = "operator"
 NAME_CHARS_MAX = 200
@@ -59,14 +60,15 @@ async def get_approval(
 @post(f"{API}/approvals/{{approval_id:str}}/decision", operation_id="decideApproval",
       status_code=200)  # fmt: skip
 async def decide(
-    services: NamedDependency[Services], approval_id: FromPath[str], data: JSONBody[DecisionBody]
-) -> ApprovalLine:
+    services: NamedDependency[Services], approval_id: FromPath[str],
+    data: JSONBody[DecisionBody], request: Request[Any, Any, Any],
+) -> ApprovalLine:  # fmt: skip
     """Approves or denies, durably. 409 with the reason when it was decided, used or withdrawn
     already, has expired, is for another action, or when the caller may not decide it."""
     edit = data.arguments is not msgspec.UNSET
     decided = await services.controls.decide(
         Decide(
-            decision=data.decision, by=_who(data.by), ids=[approval_id[:NAME_CHARS_MAX]],
+            decision=data.decision, by=_who(data.by, request), ids=[approval_id[:NAME_CHARS_MAX]],
             reason=data.reason, digest=data.digest, edit=edit,
             arguments=data.arguments if edit else None, for_s=data.for_s, raised=data.raised,
         )
@@ -79,12 +81,13 @@ async def decide(
 
 @post(f"{API}/approvals/decisions", operation_id="decideApprovals", status_code=200)
 async def decide_many(
-    services: NamedDependency[Services], data: JSONBody[DecisionsBody]
-) -> list[DecidedLine]:
+    services: NamedDependency[Services], data: JSONBody[DecisionsBody],
+    request: Request[Any, Any, Any],
+) -> list[DecidedLine]:  # fmt: skip
     """Approves or denies several at once, and says of each what became of it."""
     decided = await services.controls.decide(
         Decide(
-            decision=data.decision, by=_who(data.by), ids=data.ids, agent=data.agent,
+            decision=data.decision, by=_who(data.by, request), ids=data.ids, agent=data.agent,
             tool=data.tool, rule=data.rule, reason=data.reason, for_s=data.for_s,
         )
     )  # fmt: skip
@@ -104,11 +107,12 @@ async def list_escalations(
       status_code=200)  # fmt: skip
 async def acknowledge(
     services: NamedDependency[Services], escalation_id: FromPath[str],
-    data: JSONBody[AcknowledgeBody],
+    data: JSONBody[AcknowledgeBody], request: Request[Any, Any, Any],
 ) -> EscalationLine:  # fmt: skip
     """Somebody has taken note, and answers for it from now on. Stops its clock, durably."""
-    request = Acknowledge(ids=[escalation_id[:NAME_CHARS_MAX]], by=_who(data.by), note=data.note)
-    one = _only(await services.controls.acknowledge(request))
+    by = _who(data.by, request)
+    said = Acknowledge(ids=[escalation_id[:NAME_CHARS_MAX]], by=by, note=data.note)
+    one = _only(await services.controls.acknowledge(said))
     if not one.ok:
         raise _problem(one, "escalation", escalation_id)
     found = await services.controls.escalations(GateQuery(ids=[one.id]))
@@ -132,7 +136,11 @@ def escalation_line(escalation: Escalation) -> EscalationLine:
     return msgspec.convert(escalation, EscalationLine, from_attributes=True)
 
 
-def _who(by: str) -> str:
+def _who(by: str, request: Request[Any, Any, Any]) -> str:
+    """The token's own name; only who holds the server's first token may say who it was."""
+    caller = who(request.scope)
+    if not caller.owner:
+        return caller.name
     if len(by) > NAME_CHARS_MAX:
         raise BadRequest(f"`by` is longer than {NAME_CHARS_MAX} characters", "Name one person.")
     return by.strip() or OPERATOR
