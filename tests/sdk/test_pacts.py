@@ -304,7 +304,7 @@ def test_a_new_run_has_the_profile_and_one_under_way_keeps_its_own() -> None:
             assert run.seat.revision == 3
             with pytest.raises(Denied, match="only 0 of 20 runs"):
                 wire(1)
-    assert [verdict for verdict, _ in wired(it)][0] == "deny"
+    assert [verdict for verdict, _ in wired(it)] == ["deny", "ask", "deny"]
 
 
 def test_a_run_that_began_before_the_server_was_heard_gets_the_first_profile() -> None:
