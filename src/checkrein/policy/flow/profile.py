@@ -124,7 +124,7 @@ def _learn(profile: Profile, task_type: str, lesson: Lesson) -> None:
     known.runs += 1
     _count(known.sinks, lesson.sinks)
     _count(known.edges, lesson.edges)
-    for target, keys in lesson.values.items():
+    for target, keys in sorted(lesson.values.items()):
         if target not in known.values and len(known.values) >= EDGES_MAX:
             continue
         values = known.values.setdefault(target, Values())
@@ -179,7 +179,7 @@ def _take(values: Values, seen: Mapping[str, int]) -> None:
 
 
 def _count(counts: dict[str, int], names: Iterable[str]) -> None:
-    _sum(counts, dict.fromkeys(names, 1))
+    _sum(counts, dict.fromkeys(sorted(names), 1))  # the same at every bound, whatever the order
 
 
 def _sum(counts: dict[str, int], more: Mapping[str, int]) -> None:
