@@ -14,9 +14,14 @@ _FOREIGN = "recorded_run_id"
 """The label that recorded runs of others carry: see `detect.recorded`."""
 
 
+def is_foreign(start: RunStart) -> bool:
+    """Whether others have recorded it."""
+    return _FOREIGN in start.labels
+
+
 def crew_of(start: RunStart) -> str:
     """Whose runs teach what is usual in this one."""
-    if _FOREIGN not in start.labels:
+    if not is_foreign(start):
         return start.agent
     schema = start.labels.get("tool_schema", "").rpartition("/")[2]
     return f"{start.agent} with {schema or _short(*sorted(start.tools))}"
@@ -24,7 +29,7 @@ def crew_of(start: RunStart) -> str:
 
 def task_type_of(start: RunStart) -> str:
     """The run's task type; of one that was recorded elsewhere and gives none, its goal's mark."""
-    if start.task_type or _FOREIGN not in start.labels:
+    if start.task_type or not is_foreign(start):
         return start.task_type
     return f"goal {_short(start.goal)}"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from checkrein.analysis.crews import crew_of, task_type_of
+from checkrein.analysis.crews import crew_of, is_foreign, task_type_of
 from checkrein.events.types import (
     Base,
     MemoryRead,
@@ -172,7 +172,8 @@ class Following:
         if schemas:
             pact = self._schooled(pact, event.labels, schemas)
         run = self._put(event, pact, _at(event, task_type_of(event), event.goal), crew_of(event))
-        run.tools = tuple(event.tools)
+        # What our own processes name there are the tools they have declared, not all there are.
+        run.tools = tuple(event.tools) if is_foreign(event) else ()
         if event.labels.get("system"):
             run.heard("system", event.labels["system"])
 
