@@ -220,7 +220,7 @@ def test_what_a_pact_extends_bounds_it() -> None:
         ("tools: {x: {source: bad}}", "2:21", "trusted, untrusted, private"),
         ("tools: {x: {steer: [{when: true}]}}", "2:", "should be {when: CONDITION, say: TEXT}"),
         ("sequence:\n  - deny x unless formerly", "3:", "sequence[0]"),
-        ("tools: {pay: }\nsequence:\n  - deny pya if once pya", "4:5", "did you mean `pay`"),
+        ("tools: {pay: }\nsequence:\n  - deny paay if once paay", "4:5", "did you mean `pay`"),
         ("escalate:\n  - {when: args.x > 1, to: me}", "3:5", "should say within"),
         ("budgets: {hour: {steps: 3}}", "2:18", "unknown key `steps`"),
         ("budgets: {exhausted: never}", "2:22", "pause, stop"),
@@ -318,3 +318,25 @@ def test_many_unrelated_tools_are_split() -> None:
     [remark] = [remark for remark in lint(pact) if remark.rule == "tools"]
     assert "20 tools of 10 unrelated things" in remark.problem
     assert "get_invoice, send_invoice" in remark.proposal
+
+
+def test_a_rule_may_come_before_its_tool_and_a_slip_is_refused() -> None:
+    pact = load("""\
+pact: a
+job: b
+tools: {refund: {kind: compensable}}
+budgets: {usd: 1}
+sequence:
+  - deny ship_parcel unless formerly refund
+flow:
+  - deny send_email when args derive from read_customer and args.to is external
+""")
+    assert [(one.rule, one.problem.partition(":")[0]) for one in lint(pact)] == [
+        ("sequence[0]", "it can never fire"), ("flow[0]", "it can never fire"),
+    ]  # fmt: skip
+    for rule in (
+        "sequence:\n  - deny refnd if once refnd",
+        "flow:\n  - deny refnd when args.to is external",
+    ):
+        with pytest.raises(PactError, match="did you mean `refund`"):
+            load(f"pact: a\ntools: {{refund: }}\n{rule}")

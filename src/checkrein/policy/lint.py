@@ -5,6 +5,7 @@ Nothing here refuses a pact. Each remark names the rule, says what is odd, and w
 """
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -47,6 +48,7 @@ def lint(pact: Pact, fired: Mapping[str, int] | None = None, days: int = DAYS) -
         for name, rule in tools.items():
             found.extend(_tool(name, rule))
         found.extend(_unreachable(pact, tools))
+        found.extend(_flows(pact, tools))
     if pact.budgets.usd is None and pact.budgets.tokens is None:
         found.append(Remark(
             rule="budgets", problem="neither money nor tokens are limited",
@@ -179,3 +181,22 @@ def _unreachable(pact: Pact, tools: Mapping[str, ToolRule]) -> list[Remark]:
         for index, why in unavoidable(pact.sequence, known)
     ]  # fmt: skip
     return never + always
+
+
+def _flows(pact: Pact, tools: Mapping[str, ToolRule]) -> list[Remark]:
+    if not pact.flow:
+        return []
+    from checkrein.policy.flow.grammar import WrittenRule, parse
+
+    found = []
+    for index, text in enumerate(pact.flow):
+        rule = parse(text, index)
+        if not isinstance(rule, WrittenRule):
+            continue
+        named = [one.text for one in rule.tools]
+        if not any(fnmatchcase(tool, name) for tool in tools for name in named):
+            found.append(Remark(
+                rule=f"flow[{index}]", problem=f"it can never fire: no tool is `{named[0]}`",
+                proposal="Add the tool to `tools`, or take the rule out",
+            ))  # fmt: skip
+    return found

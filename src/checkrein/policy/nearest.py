@@ -26,3 +26,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ " (did you mean `a` or `b`?)", or nothing."""
     found = nearest(name, known, 2)
     return f" (did you mean {' or '.join(f'`{text}`' for text in found)}?)" if found else ""
+
+
+def slip(name: str, known: Iterable[str]) -> str:
+    """As `did_you_mean`, for a name that is so near to a known one that nothing else is meant."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name[:_CHARS_MAX], [one[:_CHARS_MAX] for one in known], 1, 0.8)
+    return f" (did you mean `{found[0]}`?)" if found else ""

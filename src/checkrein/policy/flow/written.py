@@ -12,6 +12,7 @@ from checkrein.policy.flow.index import Source
 from checkrein.policy.flow.normal import keys, normal, words_of
 from checkrein.policy.flow.shingles import SHINGLE_WORDS, shingles
 from checkrein.policy.flow.state import State
+from checkrein.policy.nearest import slip
 from checkrein.policy.types import Deed
 
 _SHINGLES_MAX = 200
@@ -228,12 +229,17 @@ def _condition(
 def check_names(
     found: Sequence[At], tools: Mapping[str, Any], index: int, apart: frozenset[str] = frozenset()
 ) -> None:
-    """Every tool a rule names must be one the pact names (if it names any). Raises FlowError."""
+    """A tool that the pact nearly names is a slip; one that resembles none of its tools is left to
+    lint, since a rule may come before its tool. Raises FlowError."""
     for each in found:
         if each.text in apart or not tools:
             continue
-        if not any(fnmatchcase(tool, each.text) for tool in tools):
+        if any(fnmatchcase(tool, each.text) for tool in tools):
+            continue
+        meant = slip(each.text, tools)
+        if meant:
             raise FlowError(
-                f"no tool `{each.text}` in the pact; there are: {', '.join(sorted(tools)[:20])}",
+                f"no tool `{each.text}` in the pact{meant}; there are: "
+                f"{', '.join(sorted(tools)[:20])}",
                 index, each.line, each.column,
             )  # fmt: skip

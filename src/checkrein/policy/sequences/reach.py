@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from checkrein.policy.nearest import did_you_mean
+from checkrein.policy.nearest import did_you_mean, slip
 from checkrein.policy.sequences.atoms import COMPARE
 from checkrein.policy.sequences.operands import matches
 from checkrein.policy.sequences.reading import read_rule
@@ -25,13 +25,16 @@ Known = Mapping[str, ToolKind | None]
 
 
 def unknown(rules: Sequence[str], tools: Known) -> list[tuple[int, str]]:
-    """(index, why) of the rules about calls of tools that are none of `tools`. Raises
+    """(index, why) of the rules about calls of tools that are none of `tools`, but nearly: a slip.
+    Those that resemble none are `unreachable`, since a rule may come before its tool. Raises
     SequenceError for a text that is no rule."""
     read = [(index, read_rule(text)) for index, text in enumerate(rules)]
     return [
-        (index, f"no tool is `{rule.tools.text}`{_nearest(rule.tools, tools)}")
+        (index, f"no tool is `{rule.tools.text}`{meant}")
         for index, rule in read
         if not _any(rule.tools, tools)
+        and rule.tools.names
+        and (meant := slip(rule.tools.names[0], tools))
     ]
 
 
