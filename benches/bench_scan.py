@@ -87,7 +87,7 @@ def scope(kind: ScopeKind, argument: str, *allow: str, write: tuple[str, ...] = 
 
 
 SCOPES: tuple[tuple[str, Scope, str, str], ...] = (
-    ("paths", scope("paths", "a", "/work/**", "/srv/*/data/**"), "/work/src/x{}/y.py", "us"),
+    ("paths", scope("paths", "a", "/opt/**", "/srv/*/data/**"), "/opt/src/x{}/y.py", "us"),
     ("hosts", scope("hosts", "a", "*.acme.com", "acme.com"), "https://a{}.acme.com/v1/x", "us"),
     ("repos", scope("repos", "a", "github.com/acme/*"), "git@github.com:acme/x{}.git", "us"),
     ("tables", scope("tables", "a", "orders", "customers", write=("orders",)),

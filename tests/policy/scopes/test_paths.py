@@ -20,10 +20,10 @@ def paths(*allow: str, deny: tuple[str, ...] = (), base: str = "", home: str = "
 @pytest.mark.parametrize(
     ("pattern", "inside", "outside"),
     [
-        ("/work/**", ["/work", "/work/", "/work/a", "/work/a/b", "/work//a/./b"],
+        ("/opt/**", ["/opt", "/opt/", "/opt/a", "/opt/a/b", "/opt//a/./b"],
          ["/workx", "/", "/wor", "work/a", "/WORK/a", "~/a"]),
-        ("/work/*", ["/work/a", "/work/.env"], ["/work", "/work/a/b"]),
-        ("/work/?.py", ["/work/a.py"], ["/work/ab.py", "/work//.py"]),
+        ("/opt/*", ["/opt/a", "/opt/.env"], ["/opt", "/opt/a/b"]),
+        ("/opt/?.py", ["/opt/a.py"], ["/opt/ab.py", "/opt//.py"]),
         ("/a/**/b", ["/a/b", "/a/x/b", "/a/x/y/b"], ["/a/xb", "/ab", "/a/b/c"]),
         ("/a/**/*.md", ["/a/x.md", "/a/b/c.md"], ["/a/x.mdx", "/x.md"]),
         ("/a/*/**", ["/a/b", "/a/b/c"], ["/a"]),
@@ -300,8 +300,8 @@ def test_a_deny_never_allows_more(deny: list[str], path: str) -> None:
 def test_a_deny_of_any_folder_holds_in_every_folder_whatever_the_base() -> None:
     rule = ScopeRule(kind="paths", argument="path", allow=("/srv/docs/**",), deny=("**/.env",))
     for scope in (
-        compile_scope(rule), compile_scope(rule, base="/work"),
-        compile_scope(rule, lambda path: path if path.startswith("/") else f"/work/{path}"),
+        compile_scope(rule), compile_scope(rule, base="/opt"),
+        compile_scope(rule, lambda path: path if path.startswith("/") else f"/opt/{path}"),
     ):  # fmt: skip
         assert scope.judge({"path": "/srv/docs/a.md"}) == ""
         assert scope.judge({"path": "/srv/docs/.env"})

@@ -10,7 +10,7 @@ characters, look-alike letters, backslashes, `%2e`, `file://`, drive letters, `$
 names that end in a dot or a space, `~user`, and what leads elsewhere (`/proc/self/root`, `/dev/fd`;
 `/proc` and `/dev` need a pattern that begins with them).
 
-Patterns name real folders: where `/work` is a link to `/mnt/work`, the pattern is `/mnt/work/**`.
+Patterns name real folders: where `/opt` is a link to `/mnt/opt`, the pattern is `/mnt/opt/**`.
 
 `..` and links mean something only on the machine where the tool runs: with `resolve` (such as
 `os.path.realpath`) a value is judged by what it really is, and denied by either form; without,
