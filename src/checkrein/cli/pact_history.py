@@ -35,7 +35,11 @@ class History:
     """The events of the server's runs, oldest first, fetched page by page. `agent` empty: of all
     agents. `broken` counts events that could not be read."""
 
-    def __init__(self, client: Client, agent: str, since_s: int, quiet: bool) -> None:
+    def __init__(
+        self, client: Client, agent: str, since_s: int, quiet: bool,
+        types: tuple[str, ...] = WANTED,
+    ) -> None:  # fmt: skip
+        self._types = types
         self._client = client
         self._agent = agent
         self._since_ns = time.time_ns() - since_s * 1_000_000_000  # noqa: TID251 # a person's clock
@@ -48,7 +52,7 @@ class History:
         seen_last: set[tuple[str, str, int]] = set()
         for page in self._client.pages(
             "/api/v1/events", agent=self._agent, since=self._since_ns, limit=PAGE,
-            types=",".join(WANTED),
+            types=",".join(self._types),
         ):  # fmt: skip
             here = set()
             for fields in page:

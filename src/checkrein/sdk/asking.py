@@ -5,6 +5,7 @@ its wall-clock budget stands still, a halt gets through at once and a pause hold
 Nobody polls: the link tells the answer. No answer in time is a no, whoever is away.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -54,7 +55,7 @@ class Run(Protocol):
     def raises(self, duty: tuple[str, str, str]) -> bool: ...
 
 
-class Question:
+class Question(ABC):
     """What a link asks until it is answered. Told from the link's thread; waited for in the call's.
     `claim` names this one waiting call and is known to nobody else."""
 
@@ -76,8 +77,9 @@ class Question:
         """Whether there is an answer, or there will be none any more."""
         return self.answer is not None or self.run.world.monotonic_ns() >= self._ends_ns
 
+    @abstractmethod
     def message(self, left: bool = False) -> "Ask | Raise":
-        raise NotImplementedError
+        """What control is asked. `left`: the call waits no more."""
 
     def told(self, answer: "Asked") -> None:
         """The link has heard something. Safe from any thread."""

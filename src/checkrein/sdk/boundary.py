@@ -1,11 +1,17 @@
 """What beginning any call has in common: whose boundary it is, and what a refusal or a fault of
 ours becomes."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from checkrein.policy.types import Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.errors import Denied
-from checkrein.sdk.hold import Hold
+from checkrein.sdk.hold import Held, Hold
+from checkrein.sdk.purse import Lacking, Paying
 from checkrein.sdk.run import Run
+
+C = TypeVar("C")
 
 
 def denial(verdict: Verdict, name: str) -> Denied:
@@ -28,6 +34,23 @@ def enter(run: Run, call_id: str, kind: str, name: str, wait: bool) -> None:
     except BaseException:
         run.allowance.not_made(call_id)
         raise
+
+
+async def begun(begin: Callable[[str, Paying | None], C], call_id: str) -> C:
+    """Begins a call without blocking the loop: while the run is held, and while its share of a
+    budget is not here yet. `begin(call_id, paid)` is the attempt."""
+    paid: Paying | None = None
+    while True:
+        hold = hold_here()
+        if hold is not None and hold.taut:
+            await hold.wait_async()
+        try:
+            return begin(call_id, paid)
+        except Held:  # paused in between: wait again
+            paid = None
+        except Lacking as lacking:
+            paid, call_id = lacking.paying, lacking.paying.wish.call_id
+            await paid.wait_async()
 
 
 def hold_here() -> Hold | None:

@@ -9,7 +9,7 @@ from checkrein.policy.types import Action, Verdict
 from checkrein.sdk import context, quiet, values
 from checkrein.sdk.allowance import Asked
 from checkrein.sdk.asking import Questions, approve, drive, drive_async, escalate
-from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
+from checkrein.sdk.boundary import begun, denial, enter, goes_on, said, unrecorded
 from checkrein.sdk.errors import Denied
 from checkrein.sdk.hold import Held
 from checkrein.sdk.purse import Lacking, Paying
@@ -64,24 +64,14 @@ class ModelCall:
         stream: bool = False,
     ) -> "ModelCall":
         """`begin` for coroutines: held without blocking the loop."""
-        paid: Paying | None = None
-        call_id = ""
-        while True:
-            hold = hold_here()
-            if hold is not None and hold.taut:
-                await hold.wait_async()
-            try:
-                call = cls._begin(
-                    provider, model, messages, parameters, tools, stream, False, call_id, paid
-                )
-            except Held:  # paused in between: wait again
-                paid = None
-            except Lacking as lacking:  # its share of a budget is not here yet
-                paid, call_id = lacking.paying, lacking.paying.wish.call_id
-                await paid.wait_async()
-            else:
-                await call._answered()
-                return call
+        call = await begun(
+            lambda call_id, paid: cls._begin(
+                provider, model, messages, parameters, tools, stream, False, call_id, paid
+            ),
+            "",
+        )
+        await call._answered()
+        return call
 
     async def _answered(self) -> None:
         """Waits for whom the guard would have asked, if it would. Raises Halted, Denied."""

@@ -26,7 +26,7 @@ from checkrein.sdk.asking import (
     escalate,
     raise_budgets,
 )
-from checkrein.sdk.boundary import denial, enter, goes_on, hold_here, said, unrecorded
+from checkrein.sdk.boundary import begun, denial, enter, goes_on, said, unrecorded
 from checkrein.sdk.declared import KINDS
 from checkrein.sdk.errors import Denied, Halted
 from checkrein.sdk.hold import Held
@@ -109,24 +109,15 @@ class ToolCall:
         own: bool = False,
     ) -> "ToolCall":
         """`begin` for coroutines: held without blocking the loop."""
-        paid: Paying | None = None
-        while True:
-            hold = hold_here()
-            if hold is not None and hold.taut:
-                await hold.wait_async()
-            try:
-                call = cls._begin(
-                    name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
-                )
-            except Held:  # paused in between: wait again
-                paid = None
-            except Lacking as lacking:  # its share of a budget is not here yet
-                paid, call_id = lacking.paying, lacking.paying.wish.call_id
-                await paid.wait_async()
-            else:
-                if call._pending is not None:
-                    await call._answered()
-                return call
+        call = await begun(
+            lambda call_id, paid: cls._begin(
+                name, arguments, kind, known_tools, call_id, why, parse_error, own, False, paid
+            ),
+            call_id,
+        )
+        if call._pending is not None:
+            await call._answered()
+        return call
 
     async def _answered(self) -> None:
         """Waits for whom the guard would have asked. Raises Halted, Denied."""

@@ -28,6 +28,7 @@ from checkrein.events.envelope import (
     partition_of,
 )
 from checkrein.events.types import Base
+from checkrein.server.key_writer import KeyWriter
 from checkrein.world import World
 
 _log = logging.getLogger(__name__)
@@ -41,59 +42,25 @@ _PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Saver:
-    """Writes what `Control.saved` says now for keys that changed. One write of a key at a time, so
-    an older value never lands on a newer one; many changes of a key are one write."""
+    """Writes what `Control.saved` says now for keys that changed: runs, or commands."""
 
     def __init__(
         self, bucket: Bucket, control: Control, kind: str, world: World, gather_s: float, tasks: int
     ) -> None:
         self._bucket, self._control, self._kind = bucket, control, kind
-        self._world, self._gather_s, self._tasks = world, gather_s, tasks
-        self._keys: OrderedDict[str, None] = OrderedDict()
-        self._under_way: set[str] = set()
-        self._news = asyncio.Event()
+        self._writer = KeyWriter(
+            self._write, f"control's {kind}", world, _PAUSES_S, gather_s=gather_s, tasks=tasks
+        )
 
     @property
     def waiting(self) -> int:
-        return len(self._keys) + len(self._under_way)
+        return self._writer.waiting
 
     def add(self, key: str) -> None:
-        """Bounded by the keys there are: runs and commands are."""
-        self._keys[key] = None
-        self._news.set()
+        self._writer.add(key)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
-        return [self._work() for _ in range(self._tasks)]
-
-    async def _work(self) -> None:
-        failures = 0
-        while True:
-            key = await self._next()
-            try:
-                await self._write(key)
-                failures = 0
-            except BusError as error:
-                if failures == 0:
-                    _log.warning("control could not write %s %s: %s", self._kind, key, error)
-                self._keys.setdefault(key)
-                await self._world.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
-                failures += 1
-            finally:
-                self._under_way.discard(key)
-                if self._keys:
-                    self._news.set()
-
-    async def _next(self) -> str:
-        while True:
-            for key in self._keys:
-                if key not in self._under_way:
-                    del self._keys[key]
-                    self._under_way.add(key)
-                    return key
-            self._news.clear()
-            await self._news.wait()
-            if self._gather_s:
-                await self._world.sleep(self._gather_s)
+        return self._writer.works()
 
     async def _write(self, key: str) -> None:
         value = self._control.saved(self._kind, key)

@@ -6,9 +6,7 @@ there and answers its askers "again". While an account is being written, further
 taken in and go together into its next write. Nothing here is waited for by orders or beats.
 """
 
-import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -33,6 +31,7 @@ from checkrein.bus.types import Bucket, Bus, BusError, Message, Subscription, Wr
 from checkrein.control.ledger import Kept, Ledger
 from checkrein.control.types import Audit
 from checkrein.policy.accounts import Claim, Grant
+from checkrein.server.key_writer import KeyWriter
 from checkrein.server.sessions import Sessions
 from checkrein.world import World
 
@@ -68,12 +67,10 @@ class LedgerDesk:
         self.ledger = Ledger(self._writer)
         self._revisions: dict[str, int] = {}
         self._durable: dict[str, int] = {}
-        self._dirty: OrderedDict[str, None] = OrderedDict()
-        self._under_way: set[str] = set()
+        self._writing = KeyWriter(self._write, "the account", world, _PAUSES_S, tasks=WRITERS)
         self._waiting: dict[str, list[tuple[int, _Waiting]]] = {}
         self._waits = 0
         self._unreadable: set[str] = set()
-        self._news = asyncio.Event()
 
     @classmethod
     async def open(
@@ -93,11 +90,11 @@ class LedgerDesk:
         ]
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
-        return [*(self._write_on() for _ in range(WRITERS)), self._sweep_on()]
+        return [*self._writing.works(), self._sweep_on()]
 
     @property
     def waiting(self) -> int:
-        return len(self._dirty) + len(self._under_way)
+        return self._writing.waiting
 
     # -- asked ----------------------------------------------------------------------------------
 
@@ -173,8 +170,7 @@ class LedgerDesk:
         if key not in self._unreadable:
             self._raise(request)
             if self._durable.get(key, 0) < self.ledger.version(key):
-                self._dirty.setdefault(key)
-                self._news.set()
+                self._writing.add(key)
 
     def _raise(self, request: LedgerRequest) -> AccountState:
         at = self._world.now_ns()
@@ -200,8 +196,7 @@ class LedgerDesk:
             await self._respond(message, answer)
             return
         for key in behind:
-            self._dirty.setdefault(key)
-        self._news.set()
+            self._writing.add(key)
         if self._waits >= WAITING_MAX:
             await self._respond(message, again)
             return
@@ -251,34 +246,6 @@ class LedgerDesk:
 
     # -- written --------------------------------------------------------------------------------
 
-    async def _write_on(self) -> None:
-        failures = 0
-        while True:
-            key = await self._next()
-            try:
-                await self._write(key)
-                failures = 0
-            except BusError as error:
-                if failures == 0:
-                    _log.warning("the ledger could not write %s: %s", key, error)
-                self._dirty.setdefault(key)
-                await self._world.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
-                failures += 1
-            finally:
-                self._under_way.discard(key)
-                if self._dirty:
-                    self._news.set()
-
-    async def _next(self) -> str:
-        while True:
-            for key in self._dirty:
-                if key not in self._under_way:
-                    del self._dirty[key]
-                    self._under_way.add(key)
-                    return key
-            self._news.clear()
-            await self._news.wait()
-
     async def _write(self, key: str) -> None:
         kept = self.ledger.saved(key)
         if kept is None:
@@ -305,7 +272,7 @@ class LedgerDesk:
         standing = _decoded(key, entry.value or b"") if entry is not None else None
         if entry is not None and standing is not None and standing.writer == self._writer:
             self._revisions[key] = entry.revision
-            self._dirty.setdefault(key)
+            self._writing.add(key)
             await self._written(key, standing.version)
             return
         _log.error("another control keeps the ledger's %s too: stop one of them", key)
@@ -335,9 +302,7 @@ class LedgerDesk:
                     account, name, line.granted,
                 )  # fmt: skip
             for key in changed:
-                self._dirty.setdefault(key)
-            if changed:
-                self._news.set()
+                self._writing.add(key)
 
 
 def _decoded(key: str, value: bytes) -> Kept | None:

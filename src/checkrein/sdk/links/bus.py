@@ -19,7 +19,6 @@ from checkrein.bus import subjects
 from checkrein.bus.messages import (
     Beat,
     BeatRun,
-    MessageError,
     Order,
     Progress,
     Registered,
@@ -29,7 +28,6 @@ from checkrein.bus.messages import (
     decode,
     encode,
 )
-from checkrein.bus.pacts import OLD, REPEATED, Held, Newer, PactRefused
 from checkrein.bus.types import Bus, BusError, Message
 from checkrein.sdk import quiet
 from checkrein.sdk.aside import aside
@@ -38,6 +36,7 @@ from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.leasing import Leasing
 from checkrein.sdk.links.obedience import Obedience
+from checkrein.sdk.links.pact_news import PactNews
 from checkrein.sdk.links.questions import Questions, ask_all, say_rest
 from checkrein.sdk.links.records import beat_of, ordered_of, record_of
 from checkrein.sdk.links.session import NoSession
@@ -48,12 +47,9 @@ from checkrein.sdk.run import Run
 
 if TYPE_CHECKING:
     from checkrein.bus.orders import Inbox
-    from checkrein.bus.signed_pacts import PactInbox
 
 BEAT_S = 1.0
 BEATS_APART_S = 0.1
-HELD_EVERY_S = 5.0
-"""How often the server is told which pacts hold here, and asked for newer ones."""
 LOOK_S = 5.0
 """How often a server is looked for where none is known."""
 RETRY_S = 1.0
@@ -64,8 +60,6 @@ ENDED_TOLD = 5
 """An ended run is told in so many beats."""
 REMEMBERED_MAX = 1_000
 
-
-HEARD_BEFORE = (REPEATED, OLD)
 
 Connect = Callable[[SessionGrant], Awaitable[tuple[Bus, Bus]]]
 """(events bus, control bus) for a grant. Raises BusError."""
@@ -101,8 +95,7 @@ class BusLink:
         self._registered: set[str] = set()
         self._pacts: dict[str, str] = {}
         self._leasing = Leasing(process.recalled)
-        self._pact_inbox: PactInbox | None = None
-        self._held_due: asyncio.Event | None = None
+        self._pact_news = PactNews(process)
         self._session = ""
         self._settled = threading.Event()
         self._closing = False
@@ -204,7 +197,7 @@ class BusLink:
 
     async def _main(self) -> None:
         self._loop, self._woken = asyncio.get_running_loop(), asyncio.Event()
-        self._held_due = asyncio.Event()
+        self._pact_news.opened()
         while not self._closing:
             try:
                 await self._turn()
@@ -282,15 +275,9 @@ class BusLink:
             kind="sdk", agents=agents, session=self._session, room=config.room,
             environment=config.environment, host=socket.gethostname(), pid=os.getpid(),
         )  # fmt: skip
-        from checkrein.bus.signed_pacts import PactInbox
-
         grant = await aside(self._ask, endpoint, request)
         self._pacts.update(grant.pacts)
-        key = bytes.fromhex(grant.control_key)
-        if self._pact_inbox is None or self._pact_inbox.key != key:
-            self._pact_inbox = PactInbox(key, config.environment)
-        for signed in grant.pact_sets.values():
-            self._adopt(signed)
+        self._pact_news.granted(grant)
         return grant
 
     async def _until_stopped(
@@ -304,7 +291,7 @@ class BusLink:
                 async with asyncio.TaskGroup() as serving:
                     serving.create_task(self._renew(endpoint, agents, grant, events, control))
                     serving.create_task(self._attend(agents, control, inbox))
-                    serving.create_task(self._tell_pacts(agents, control))
+                    serving.create_task(self._pact_news.run(agents, control, self._session))
                     serving.create_task(self._ask_all(control, bytes.fromhex(grant.control_key)))
                     serving.create_task(self._leasing.run(control, self._session))
             except* _Stop:
@@ -352,20 +339,13 @@ class BusLink:
         async def heard(message: Message) -> None:
             self._accept(inbox, message.data)
 
-        async def pact(message: Message) -> None:
-            self._adopt(message.data)
-
-        async def asked(message: Message) -> None:
-            self._tell_held()
-
         await control.subscribe(subjects.command(self._session), heard)
         await control.subscribe(subjects.recall(self._session), self._leasing.recalled)
-        await control.subscribe(subjects.pact(self._session), pact)
-        await control.subscribe(subjects.PACTS_ASK, asked)
+        await self._pact_news.listen(control, self._session)
 
         def connection(up: bool) -> None:
             if up:
-                self._tell_held()
+                self._pact_news.tell()
                 self._registered.clear()
                 self._contact.back()
                 self._questions.nudge()
@@ -441,54 +421,6 @@ class BusLink:
         )
         if entry is not None and entry.value:
             self._accept(inbox, entry.value)
-
-    # -- pacts ---------------------------------------------------------------------------------
-
-    def _adopt(self, signed: bytes) -> None:
-        """A set of pacts, from the grant, an edge, or the answer to what we hold."""
-        inbox = self._pact_inbox
-        if inbox is None:
-            return
-        try:
-            pact_set = inbox.accept(signed)
-        except PactRefused as error:
-            if error.why not in HEARD_BEFORE:
-                quiet.refused_orders[f"pact: {error.why}"] += 1
-                quiet.warn_once(f"pact {error.why}", "checkrein: %s", error)
-            return
-        self._process.adopt(pact_set)
-        self._tell_held()
-
-    def _tell_held(self) -> None:
-        if self._held_due is not None:
-            self._held_due.set()
-
-    async def _tell_pacts(self, agents: list[str], control: Bus) -> None:
-        """Says what holds here when that changes and every few seconds; what is newer comes back.
-        So a pact whose edge was missed is in force as soon as there is contact."""
-        due = self._held_due
-        while due is not None:
-            due.clear()
-            if control.connected:
-                with suppress(BusError, MessageError):
-                    await self._tell_once(agents, control)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HELD_EVERY_S):
-                    await due.wait()
-
-    async def _tell_once(self, agents: list[str], control: Bus) -> None:
-        inbox = self._pact_inbox
-        if inbox is None:
-            return
-        held = Held(
-            session=self._session, environment=self._process.config.environment,
-            at=self._world.now_ns(),
-            revisions={agent: inbox.revision(agent) for agent in agents},
-            holdings=self._process.holdings(),
-        )  # fmt: skip
-        answer = await control.request(subjects.held(self._session), encode(held))
-        for signed in decode(answer, Newer).sets:
-            self._adopt(signed)
 
     def _accept(self, inbox: "Inbox", data: bytes) -> None:
         """Obeys an order if it is genuine; a false one is counted and warned about."""
