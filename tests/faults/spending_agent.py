@@ -1,8 +1,10 @@
 """Makes tool calls until it is told that nothing is left, and writes each into the file named; the
-last line says why it ended. An agent for `test_shared_budget`."""
+last line says why it ended. A second file named is waited for, so that many begin together. An agent
+for `test_shared_budget`."""
 
 import sys
 import threading
+from pathlib import Path
 
 import checkrein
 
@@ -18,6 +20,9 @@ def main() -> None:
     pause, waits, number = threading.Event(), 0, 0
     checkrein.init(agent="spender")
     with open(sys.argv[1], "a", buffering=1) as out, checkrein.run(goal="spend it all"):
+        out.write("ready\n")
+        while not all(Path(gate).exists() for gate in sys.argv[2:]):
+            pause.wait(0.01)
         while waits < WAITS_MAX:
             number += 1
             try:

@@ -14,6 +14,10 @@ CALLS = 600
 PACT = f"pact: spender\nbudgets: {{hour: {{tool_calls: {CALLS}}}}}\n"
 
 
+def ready(path: Path) -> bool:
+    return path.exists() and path.read_text().startswith("ready\n")
+
+
 def made(path: Path) -> int:
     return path.read_text().count("call\n") if path.exists() else 0
 
@@ -25,15 +29,17 @@ def test_what_many_share_is_spent_once_whoever_dies(tmp_path: Path) -> None:
     system = System(tmp_path)
     system.environment |= {"CHECKREIN_PACT": str(pact)}
     system.up()
-    outs = [tmp_path / f"out-{number}" for number in range(5)]
+    outs, gate = [tmp_path / f"out-{number}" for number in range(5)], tmp_path / "all-may-spend"
     running: list[subprocess.Popen[str]] = []
     try:
         for number, out in enumerate(outs):
-            program = [sys.executable, str(AGENT), str(out)]
+            program = [sys.executable, str(AGENT), str(out), str(gate)]
             if number < 2:
                 running.append(system.start("run", "--agent", "spender", "--", *program))
             else:
                 running.append(subprocess.Popen(program, env=system.environment, text=True))
+        eventually(lambda: all(map(ready, outs)), 60, "all have begun")
+        gate.touch()
         eventually(lambda: all(made(out) > 5 for out in outs), 60, "all spend")
         killed = running[-1]
         killed.kill()
