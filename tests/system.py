@@ -26,6 +26,8 @@ class System:
         self.data = data or folder / "data"
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.gateway_port = free_port()
+        self.gateway = f"http://127.0.0.1:{self.gateway_port}"
         self.process: subprocess.Popen[str] | None = None
         self.environment = {
             **os.environ,
@@ -42,8 +44,9 @@ class System:
         """Starts it; returns when /healthz answers 200."""
         log = open(self.folder / "up.log", "a")  # noqa: SIM115 # closed below, kept by the child
         command = [sys.executable, "-m", "checkrein", "up", "--data", str(self.data)]
+        addresses = ["--http", self.url[7:], "--gateway", self.gateway[7:]]
         self.process = subprocess.Popen(
-            [*command, "--http", f"127.0.0.1:{self.port}", *more],
+            [*command, *addresses, *more],
             stdout=log,
             stderr=log,
             env=self.environment,

@@ -1,6 +1,6 @@
 """Makes tool calls until it is told that nothing is left, and writes each into the file named; the
-last line says why it ended. A second file named is waited for, so that many begin together. An agent
-for `test_shared_budget`."""
+last line says why it ended. A second file named is waited for, so that many begin together. An
+agent for `test_shared_budget`."""
 
 import sys
 import threading

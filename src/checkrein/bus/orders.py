@@ -149,7 +149,7 @@ class Inbox:
         nonces_max: int = 1024,
     ) -> None:
         self.session = session
-        self._key = key
+        self.key = key
         self._world = world
         self._runs_max = runs_max
         self._acts_per_run_max = acts_per_run_max
@@ -163,7 +163,7 @@ class Inbox:
         """Takes an order from an edge, the bucket or a registration's answer. Raises OrderRefused
         when nothing of it may be obeyed."""
         # 1. It is control's.
-        order = verify(data, self._key)
+        order = verify(data, self.key)
         # 2. It is for us.
         if order.session != self.session:
             raise OrderRefused(

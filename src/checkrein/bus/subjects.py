@@ -40,7 +40,10 @@ Control bus
     bucket `tokens`                 <name>            who may ask the api for what, hashed
     bucket `approvals`              <approval>        what people were asked, and their answers
     bucket `escalations`            <escalation>      what people must look at, and until when
-    bucket `agents`                                   identities
+    bucket `agents`                 <agent>           `identities.AgentRecord`: keys, owner
+    bucket `run_tokens`             <digest>          `identities.RunToken`: a run's key
+    bucket `contained`              <agent>           `identities.Contained`: shut out everywhere
+    bucket `gateways`               <session>         `identities.GatewayRecord`: who serves, where
 """
 
 import re
@@ -193,6 +196,9 @@ BUCKET_PACT_LEVELS = "pact_levels"
 BUCKET_PROFILES = "profiles"
 BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
+BUCKET_RUN_TOKENS = "run_tokens"
+BUCKET_CONTAINED = "contained"
+BUCKET_GATEWAYS = "gateways"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
 BUCKET_APPROVALS = "approvals"
@@ -215,4 +221,7 @@ BUCKETS = (
     BUCKET_ESCALATIONS,
     BUCKET_LEDGER,
     BUCKET_PROFILES,
+    BUCKET_RUN_TOKENS,
+    BUCKET_CONTAINED,
+    BUCKET_GATEWAYS,
 )

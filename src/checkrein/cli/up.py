@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from checkrein.server.options import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
-ROLES = ("api", "archive", "control", "watch")
+ROLES = ("api", "archive", "control", "gateway", "watch")
 
 
 def places(command: F) -> F:
@@ -24,7 +24,8 @@ def places(command: F) -> F:
         click.option("--store", default="", help="ClickHouse URL; default: chDB in DATA/store."),
         click.option("--control-bus", default="", help="NATS URLs of the control bus."),
         click.option("--bus", default="", help="NATS URLs of the events bus."),
-        click.option("--gateway", default="", help="HOST:PORT of the gateway."),
+        click.option("--gateway", default="",
+                     help="HOST:PORT of the gateway; default: the port after --http."),
         click.option("--http", default="127.0.0.1:4400", show_default=True,
                      help="HOST:PORT to listen on."),
         click.option("--data", type=click.Path(path_type=Path, file_okay=False),
@@ -37,8 +38,6 @@ def places(command: F) -> F:
 def _options(given: dict[str, Any]) -> "Options":
     from checkrein.server.options import Options
 
-    if given["gateway"]:
-        out.fail("--gateway: this version has no gateway yet; leave the option out")
     return Options(**given)
 
 

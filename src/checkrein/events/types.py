@@ -337,6 +337,32 @@ class Screen(Base, frozen=True, kw_only=True, tag="screen"):
     text: str = ""
 
 
+class Passage(Base, frozen=True, kw_only=True, tag="passage"):
+    """A model or tool call passed a gateway. `call_id` joins it with the call's other events: with
+    `announced` those are the SDK's (the call said by itself which one it is), else the gateway's
+    own. `path`: `openai anthropic mcp decide`. `guards` ran there. `redacted` counts by kind what
+    was taken out, and never holds it. `provider_tools` are tools that the provider runs itself,
+    before which no guard of ours stands. `status`: `ok refused cut failed`."""
+
+    call_id: str
+    kind: Literal["model", "tool"] = "model"
+    name: str = ""
+    path: str = ""
+    announced: bool = False
+    streamed: bool = False
+    status: str = "ok"
+    reason: str = ""
+    guards: list[str] = []
+    redacted: dict[str, int] = {}
+    provider_tools: list[str] = []
+    upstream: str = ""
+    requested_model: str = ""
+    reported_model: str = ""
+    fingerprint: str = ""
+    attempts: int = 1
+    duration_ns: int = 0
+
+
 class Loss(Base, frozen=True, kw_only=True, tag="loss"):
     """Events that are known to be missing: `count` of them, numbered `first` to `last`."""
 
@@ -352,7 +378,8 @@ Event = (
     | ToolSelected | ToolArguments | ToolInvoked | ToolReturned | ToolParsed | ToolReentered
     | MemoryRead | MemoryWrite | Handoff | Output | Checkpoint | Heartbeat | Iteration | Status
     | ScopeDecision | ApprovalRequested | ApprovalDecided | EscalationRaised
-    | EscalationAcknowledged | Signal | Incident | Command | Receipt | Feedback | Screen | Loss
+    | EscalationAcknowledged | Signal | Incident | Command | Receipt | Feedback | Screen | Passage
+    | Loss
 )  # fmt: skip
 
 COMMON: tuple[str, ...] = (

@@ -56,6 +56,11 @@ class Allowance:
         self._until_ns = 0
         self._reserves = False
 
+    @property
+    def parts(self) -> tuple[Purses, Place, Price, World]:
+        """What it was made of."""
+        return self._purses, self._place, self._price, self._world
+
     def tool(self, pact: Pact, call_id: str, wait: bool) -> Verdict | None:
         """Before a tool call. None: it may begin, and is to be settled by `tool_done`."""
         try:

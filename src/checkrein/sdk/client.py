@@ -154,6 +154,15 @@ class Client:
         )
         return Run(self, info, self._seat(info.agent))
 
+    def mirror(self, info: RunInfo) -> Run:
+        """A run that another process began and will end, whose calls are judged here too: it obeys
+        what is ordered of it, and nothing is said in its name."""
+        run = Run(self, info, self._seat(info.agent))
+        run.inherited = True
+        self.runs[run.run_id] = run
+        self._pacts.catch_up(run)
+        return run
+
     def ambient(self) -> Run:
         """The run of code that is in no run: the supervisor's run of this process, or one that ends
         with the process."""

@@ -28,6 +28,7 @@ class RoleContext:
     ready: Callable[[], None]
     store_url: str = ""
     http: tuple[str, int] = ("127.0.0.1", 4400)
+    gateway: tuple[str, int] = ("127.0.0.1", 4401)
     bus_urls: tuple[str, ...] = ()
     control_urls: tuple[str, ...] = ()
     config: dict[str, Any] | None = None

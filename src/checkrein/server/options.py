@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROLES = ("control", "archive", "watch", "api")
+ROLES = ("control", "archive", "watch", "api", "gateway")
 """In the order in which they are started; they are stopped in reverse."""
 
 
@@ -15,8 +15,8 @@ class OptionsError(ValueError):
 
 @dataclass(frozen=True)
 class Options:
-    """`bus`, `control_bus`: comma-separated NATS URLs; empty: the embedded servers. `store`: a
-    ClickHouse URL; empty: chDB below the data folder."""
+    """`gateway`: empty: the port after HTTP's. `bus`, `control_bus`: comma-separated NATS URLs;
+    empty: the embedded servers. `store`: a ClickHouse URL; empty: chDB below the data folder."""
 
     data: Path = Path("checkrein-data")
     http: str = "127.0.0.1:4400"
@@ -30,6 +30,14 @@ class Options:
     @property
     def http_address(self) -> tuple[str, int]:
         return address(self.http, "--http")
+
+    @property
+    def gateway_address(self) -> tuple[str, int]:
+        """As given, or the port after HTTP's on the same host."""
+        if self.gateway:
+            return address(self.gateway, "--gateway")
+        host, port = self.http_address
+        return host, port + 1 if port else 0
 
     @property
     def store_url(self) -> str:

@@ -72,6 +72,8 @@ async def _up(options: Options, announce: Callable[[str], None]) -> int:
                 if await _all_ready(roles, stop):
                     seconds = (REAL.monotonic_ns() - started_ns) / 1e9
                     announce(f"ready after {seconds:.1f} s at http://{options.http}")
+                    host, port = options.gateway_address
+                    announce(f"the gateway for models and tools is at http://{host}:{port}")
                     announce(f"data in {options.data}; Ctrl-C stops it all")
                 await stop.wait()
                 announce("stopping")
@@ -115,6 +117,7 @@ def _role_child(role: str, options: Options, say: Callable[[str, str], None]) ->
     command = [
         sys.executable, "-m", "checkrein", "serve", role,
         "--data", str(options.data), "--http", options.http,
+        "--gateway", "{}:{}".format(*options.gateway_address),
         "--bus", options.bus, "--control-bus", options.control_bus,
     ]  # fmt: skip
     if options.store:
@@ -243,8 +246,13 @@ def _port(folder: Path) -> int:
 
 
 def _check_free(options: Options) -> None:
-    """Raises OptionsError when the HTTP address is taken: clearer now than from a role's log."""
-    host, port = options.http_address
+    """Raises OptionsError when an address is taken: clearer now than from a role's log."""
+    _check_address(options.http_address, "--http")
+    _check_address(options.gateway_address, "--gateway")
+
+
+def _check_address(address: tuple[str, int], option: str) -> None:
+    host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -252,6 +260,6 @@ def _check_free(options: Options) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise OptionsError(
-                f"cannot listen on {options.http}: {error.strerror}. "
-                "Is another `checkrein up` running? Choose another address with --http HOST:PORT"
+                f"cannot listen on {host}:{port}: {error.strerror}. "
+                f"Is another `checkrein up` running? Choose another address with {option} HOST:PORT"
             ) from error

@@ -19,6 +19,7 @@ from checkrein.bus import subjects
 from checkrein.bus.messages import (
     Beat,
     BeatRun,
+    Holder,
     Order,
     Progress,
     Registered,
@@ -70,7 +71,9 @@ class _Stop(Exception):  # ends the task group, is no error
 
 
 class BusLink:
-    """See `sdk.links.types.Link`."""
+    """See `sdk.links.types.Link`. `kind`: which holder of runs this is."""
+
+    kind: Holder = "sdk"
 
     def __init__(
         self,
@@ -179,11 +182,19 @@ class BusLink:
         progress = Progress(
             command_id=order.command_id, session=self._session, run_id=run_id, epoch=order.epoch,
             stage=stage,  # type: ignore[arg-type] # one of Obedience's words
-            ms=round((now_ns - since_ns) / 1e6, 3), at=self._world.now_ns(), by="sdk",
-            detail=detail, nonce=nonce,
+            ms=round((now_ns - since_ns) / 1e6, 3), at=self._world.now_ns(), by=self.kind,
+            detail=detail, nonce=nonce, confirmed=self._sees(stage, run_id),
         )  # fmt: skip
         self._outbox.append((subjects.receipts(self._session), encode(progress)))
         self._wake()
+
+    def _sees(self, stage: str, run_id: str) -> bool:
+        """Whether what is reported was seen from outside the run; an agent's own process cannot."""
+        return False
+
+    def _covers(self, agents: list[str]) -> bool:
+        """Whether the session may speak for all that this process is by now."""
+        return self._agents <= set(agents)
 
     # -- in the thread ------------------------------------------------------------------------
 
@@ -272,7 +283,7 @@ class BusLink:
     async def _granted(self, endpoint: Endpoint, agents: list[str]) -> SessionGrant:
         config = self._process.config
         request = SessionRequest(
-            kind="sdk", agents=agents, session=self._session, room=config.room,
+            kind=self.kind, agents=agents, session=self._session, room=config.room,
             environment=config.environment, host=socket.gethostname(), pid=os.getpid(),
         )  # fmt: skip
         grant = await aside(self._ask, endpoint, request)
@@ -294,11 +305,15 @@ class BusLink:
                     serving.create_task(self._pact_news.run(agents, control, self._session))
                     serving.create_task(self._ask_all(control, bytes.fromhex(grant.control_key)))
                     serving.create_task(self._leasing.run(control, self._session))
+                    serving.create_task(self._besides(control))
             except* _Stop:
                 if self._closing:
                     await self._last_words(control, bytes.fromhex(grant.control_key))
             finally:
                 stop.set()
+
+    async def _besides(self, control: Bus) -> None:
+        """What another kind of holder does for as long as a connection serves."""
 
     async def _ask_all(self, control: Bus, key: bytes) -> None:
         self._asked = asyncio.Event()
@@ -360,7 +375,7 @@ class BusLink:
         loop = asyncio.get_running_loop()
         beat_at = 0.0
         while True:
-            if self._closing or not self._agents <= set(agents):
+            if self._closing or not self._covers(agents):
                 raise _Stop
             try:
                 await self._flush(control)
@@ -403,7 +418,7 @@ class BusLink:
         if not runs:
             return
         environment = self._process.config.environment
-        records = [record_of(run, environment, self._session) for run in runs]
+        records = [record_of(run, environment, self._session, self.kind) for run in runs]
         message = encode(Registration(session=self._session, runs=records))
         data = await control.request(subjects.registration(self._session), message)
         answer = decode(data, Registered)

@@ -71,6 +71,11 @@ class PactNews:
                 async with asyncio.timeout(HELD_EVERY_S):
                     await due.wait()
 
+    async def ask_once(self, agents: list[str], control: Bus, session: str) -> None:
+        """Asks now for what is newer than held here for these agents. Raises BusError."""
+        with suppress(MessageError):
+            await self._tell_once(agents, control, session)
+
     async def _tell_once(self, agents: list[str], control: Bus, session: str) -> None:
         inbox = self._inbox
         if inbox is None:

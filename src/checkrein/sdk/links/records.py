@@ -3,18 +3,19 @@
 import os
 import socket
 
-from checkrein.bus.messages import BeatRun, Order, RunRecord
+from checkrein.bus.messages import BeatRun, Holder, Order, RunRecord
 from checkrein.sdk.rein import Ordered
 from checkrein.sdk.run import Run
 
 
-def record_of(run: Run, environment: str, session: str = "") -> RunRecord:
+def record_of(run: Run, environment: str, session: str = "", holder: Holder = "sdk") -> RunRecord:
     info = run.info
     return RunRecord(
         run_id=run.run_id, task_id=run.task_id, agent=info.agent, room=info.room,
-        environment=environment, session=session, holder="sdk",
+        environment=environment, session=session, holder=holder,
         started_at=run.started_at, pid=os.getpid(), host=socket.gethostname(), goal=run.goal,
-        task_type=info.task_type, parent_run_id=info.parent_run_id, level="L0",
+        task_type=info.task_type, parent_run_id=info.parent_run_id,
+        level="L1" if holder == "gateway" else "L0",
     )  # fmt: skip
 
 

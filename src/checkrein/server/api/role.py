@@ -16,14 +16,11 @@ from checkrein.server.api.app import build
 from checkrein.server.api.door import Door
 from checkrein.server.api.services import Services, Work, assemble
 from checkrein.server.context import RoleContext
+from checkrein.server.listening import listen
 
 GRACE_S = 3
 RETRY_S = 1.0
 _log = logging.getLogger(__name__)
-
-
-class AddressTaken(Exception):
-    """The HTTP address cannot be listened on. Says which, and why."""
 
 
 async def run(context: RoleContext) -> None:
@@ -31,12 +28,9 @@ async def run(context: RoleContext) -> None:
     Raises AddressTaken, TokenError, KeysError."""
     operator_token = token.load_or_create(context.data, context.world)
     keys = Keys.load_or_create(context.data / "keys", context.world)
-    listener = _listen(context.http)
-    try:
+    with listen(context.http, "--http") as listener:
         async with asyncio.TaskGroup() as group:
             await _serve(context, group, listener, operator_token, keys)
-    finally:
-        listener.close()
 
 
 async def _serve(
@@ -114,20 +108,3 @@ async def _guarded(work: Work) -> None:
         await work()
     except Exception:
         _log.exception("work beside the requests failed")
-
-
-def _listen(address: tuple[str, int]) -> socket.socket:
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise AddressTaken(
-            f"cannot listen on {host}:{port}: {error.strerror}. Choose another with --http"
-        ) from error
-    return listener

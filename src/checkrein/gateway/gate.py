@@ -1,0 +1,118 @@
+"""The gate: every call of every protocol passes `visit`.
+
+key → caller → not shut out → its run → in flight → (guard, record: `Visit`) → passage
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from checkrein.bus.identities import Contained
+from checkrein.gateway.fence import Fence
+from checkrein.gateway.keybook import KeyBook
+from checkrein.gateway.runs import Runs
+from checkrein.gateway.settings import Settings
+from checkrein.gateway.types import (
+    CALL_HEADER,
+    META,
+    RUN_HEADER,
+    STEP_HEADER,
+    Announced,
+    Caller,
+    Cut,
+    Protocol,
+    Refusal,
+)
+from checkrein.gateway.visit import Visit
+from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.run import RUN
+from checkrein.world import World
+
+_NAME_MAX = 128
+
+
+class Gate:
+    """What the protocols' handlers are given. One a process; on its loop."""
+
+    def __init__(
+        self, settings: Settings, world: World, keys: KeyBook, runs: Runs, fence: Fence
+    ) -> None:
+        self.settings = settings
+        self.world = world
+        self.keys = keys
+        self.runs = runs
+        self.fence = fence
+        self.served_tools: dict[str, frozenset[str]] = {}
+        """The tools of each MCP server as last listed: they are judged when they are called here,
+        so not when a model proposes them."""
+
+    @asynccontextmanager
+    async def visit(
+        self, headers: Mapping[str, str], protocol: Protocol, said: Announced | None = None
+    ) -> AsyncIterator[Visit]:
+        """Lets one call in. What is raised inside is recorded as the call's end and goes on as
+        Refusal, Cut, or itself. Raises Refusal before the body for who may not come in."""
+        caller = await self.keys.caller_of(headers)
+        said = said or said_in(headers)
+        self.fence.check(caller.agent)
+        run, _ = await self.runs.of(caller, said)
+        task = self.fence.enter(run)
+        token = RUN.set(run)
+        visit = Visit(run, caller, said, protocol, self.world.monotonic_ns())
+        try:
+            yield visit
+            visit.passed("ok")
+        except asyncio.CancelledError:
+            why = self.fence.taken(task)
+            visit.passed("cut", why.reason if why is not None else "whoever asked hung up")
+            if why is None:
+                raise
+            raise why from None
+        except Refusal as refusal:
+            visit.passed("cut" if isinstance(refusal, Cut) else _status(refusal), refusal.reason)
+            raise
+        except (Denied, Halted) as error:
+            said_no = visit.refusal(error)
+            visit.passed("refused", said_no.reason)
+            raise said_no from error
+        except BaseException as error:
+            visit.passed("failed", f"{type(error).__name__}: {error}"[:500])
+            raise
+        finally:
+            RUN.reset(token)
+            self.fence.leave(run, task)
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Who asks, for what needs no run. Raises Refusal."""
+        caller = await self.keys.caller_of(headers)
+        self.fence.check(caller.agent)
+        return caller
+
+    def contain(self, agent: str, record: Contained | None) -> None:
+        self.fence.contain(agent, record)
+
+
+def said_in(headers: Mapping[str, str]) -> Announced:
+    """What a request says of itself in its headers."""
+    return Announced(
+        run=headers.get(RUN_HEADER, "")[:_NAME_MAX],
+        call_id=headers.get(CALL_HEADER, "")[:_NAME_MAX], step=_step(headers.get(STEP_HEADER, "")),
+        traceparent=headers.get("traceparent", "")[:_NAME_MAX],
+    )  # fmt: skip
+
+
+def said_in_meta(meta: Mapping[str, object]) -> Announced:
+    """What an MCP request says of itself in `_meta`."""
+    found = {name: str(meta.get(META + name, ""))[:_NAME_MAX] for name in ("run", "call", "step")}
+    return Announced(
+        run=found["run"], call_id=found["call"], step=_step(found["step"]),
+        traceparent=str(meta.get("traceparent", ""))[:_NAME_MAX],
+    )  # fmt: skip
+
+
+def _step(text: str) -> int:
+    return int(text) if text.isdigit() and len(text) < 10 else 0
+
+
+def _status(refusal: Refusal) -> str:
+    return "failed" if refusal.status >= 500 else "refused"

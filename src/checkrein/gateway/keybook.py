@@ -1,0 +1,221 @@
+"""Whose key it is: agents, runs' keys and who is shut out, followed from the control bus.
+
+Nothing is asked of anybody on the way of a call: what is known here is a moment old at most. A key
+that is not known is looked up once before it is refused, since it may be younger than its news.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from checkrein.bus import subjects
+from checkrein.bus.identities import (
+    AGENT_KEY,
+    RUN_KEY,
+    AgentRecord,
+    Contained,
+    RunToken,
+    digest_of,
+)
+from checkrein.bus.messages import MessageError, RunRecord, decode
+from checkrein.bus.types import Bucket, Bus, BusError, Entry
+from checkrein.gateway.types import Caller, Refusal
+from checkrein.world import World
+
+_log = logging.getLogger(__name__)
+RETRY_S = 0.5
+LOOKED_MAX = 4_096
+"""Unknown digests that are remembered, so that a flood of them asks the bus once each."""
+_CREDENTIALS = ("authorization", "x-api-key", "api-key")
+T = TypeVar("T")
+
+Verifier = Callable[[str], "Caller | None"]
+"""What an identity provider's token says; raises Refusal for one that is not good."""
+
+
+class KeyBook:
+    """`on_contained(agent, Contained or None)` is told of every change of who is shut out."""
+
+    def __init__(
+        self, world: World, on_contained: Callable[[str, Contained | None], None],
+        verify: Verifier = lambda token: None,
+    ) -> None:  # fmt: skip
+        self._world, self._on_contained, self._verify = world, on_contained, verify
+        self._agents: dict[str, AgentRecord] = {}
+        self._agent_of: dict[str, str] = {}
+        self._runs_keys: dict[str, RunToken] = {}
+        self._looked: OrderedDict[str, None] = OrderedDict()
+        self._buckets: dict[str, Bucket] = {}
+        self.runs: dict[str, RunRecord] = {}
+        self.contained: dict[str, Contained] = {}
+
+    async def open(self, bus: Bus) -> None:
+        """Reads all there is: before this returns, nobody may be let in. Raises BusError."""
+        for name, take in self._takers().items():
+            bucket = self._buckets[name] = await bus.bucket(name)
+            for entry in await bucket.entries():
+                take(entry)
+
+    async def follow(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name, take in self._takers().items():
+                group.create_task(self._follow(name, take))
+
+    async def caller_of(self, headers: Mapping[str, str]) -> Caller:
+        """Raises Refusal (401) for a key that is none of ours, is over, or was taken back."""
+        key = key_of(headers)
+        if not key:
+            raise Refusal(
+                401, "unauthenticated", "no key was sent",
+                appeal="Give the agent a key of its own (`checkrein agent add NAME`) as its "
+                "provider's API key, or start it with `checkrein run`.",
+            )  # fmt: skip
+        if key.startswith(RUN_KEY):
+            return await self._of_run(key)
+        if key.startswith(AGENT_KEY):
+            return await self._of_agent(key)
+        found = self._verify(key)
+        if found is None:
+            raise _unknown("this is no key of an agent or a run")
+        return found
+
+    async def _of_run(self, key: str) -> Caller:
+        digest = digest_of(key)
+        token = self._runs_keys.get(digest)
+        if token is None and await self._look(subjects.BUCKET_RUN_TOKENS, digest):
+            token = self._runs_keys.get(digest)
+        if token is None:
+            raise _unknown("this run's key is not known here: it is over, or was taken back")
+        if token.expires_at <= self._world.now_ns():
+            raise _unknown("this run's key has expired: nobody has renewed it")
+        if self._revoked(token.agent):
+            raise _unknown(f"agent {token.agent} was revoked")
+        return Caller(
+            agent=token.agent, key=digest[:12], room=token.room, environment=token.environment,
+            run_id=token.run_id, task_id=token.task_id, session=token.session,
+        )  # fmt: skip
+
+    async def _of_agent(self, key: str) -> Caller:
+        digest = digest_of(key)
+        if digest not in self._agent_of:
+            await self._look(subjects.BUCKET_AGENTS, "")
+        agent = self._agents.get(self._agent_of.get(digest, ""))
+        if agent is None or agent.revoked_at:
+            raise _unknown("this agent's key is not known: it was mistyped, or taken back")
+        return Caller(
+            agent=agent.agent, key=digest[:12], room=agent.room, environment=agent.environment
+        )
+
+    def agent_of_subject(self, subject: str) -> AgentRecord | None:
+        """The agent that a principal of an identity provider is (`issuer subject`)."""
+        for record in self._agents.values():
+            if subject in record.subjects and not record.revoked_at:
+                return record
+        return None
+
+    def _revoked(self, agent: str) -> bool:
+        record = self._agents.get(agent)
+        return record is not None and record.revoked_at > 0
+
+    async def _look(self, name: str, key: str) -> bool:
+        """Reads one key (all, of agents) directly, once for each; True if it was read."""
+        bucket = self._buckets.get(name)
+        mark = f"{name}.{key}"
+        if bucket is None or (key and mark in self._looked):
+            return False
+        self._looked[mark] = None
+        while len(self._looked) > LOOKED_MAX:
+            self._looked.popitem(last=False)
+        take = self._takers()[name]
+        with suppress(BusError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                entry = await bucket.get(key) if key else None
+                for found in [entry] if entry else [] if key else await bucket.entries():
+                    take(found)
+        return True
+
+    async def _follow(self, name: str, take: Callable[[Entry], None]) -> None:
+        while True:
+            try:
+                async for entry in self._buckets[name].watch():
+                    if entry.key:
+                        take(entry)
+            except BusError as error:
+                _log.warning("following %s: %s", name, error)
+            await self._world.sleep(RETRY_S)
+
+    def _takers(self) -> dict[str, Callable[[Entry], None]]:
+        return {
+            subjects.BUCKET_CONTAINED: self._take_contained,
+            subjects.BUCKET_AGENTS: self._take_agent,
+            subjects.BUCKET_RUN_TOKENS: self._take_run_token,
+            subjects.BUCKET_RUNS: self._take_run,
+        }
+
+    def _take_contained(self, entry: Entry) -> None:
+        found = _read(entry, Contained)
+        agent = subjects.name_of(entry.key)
+        if found is None:
+            self.contained.pop(agent, None)
+        else:
+            self.contained[agent] = found
+        self._on_contained(agent, found)
+
+    def _take_agent(self, entry: Entry) -> None:
+        before = self._agents.pop(entry.key, None)
+        for key in before.keys if before is not None else ():
+            self._agent_of.pop(key.digest, None)
+        found = _read(entry, AgentRecord)
+        if found is not None:
+            self._agents[entry.key] = found
+            self._agent_of.update((key.digest, entry.key) for key in found.keys)
+
+    def _take_run_token(self, entry: Entry) -> None:
+        found = _read(entry, RunToken)
+        if found is None:
+            self._runs_keys.pop(entry.key, None)
+        else:
+            self._runs_keys[entry.key] = found
+
+    def _take_run(self, entry: Entry) -> None:
+        found = _read(entry, RunRecord)
+        if found is None:
+            self.runs.pop(entry.key, None)
+        else:
+            self.runs[entry.key] = found
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The key that a request brings: a bearer token, or as a provider's client sends its own."""
+    for name in _CREDENTIALS:
+        given = headers.get(name, "").strip()
+        if given:
+            kind, _, rest = given.partition(" ")
+            return rest.strip() if kind.lower() == "bearer" else given
+    return ""
+
+
+def _unknown(reason: str) -> Refusal:
+    return Refusal(
+        401, "unauthenticated", reason,
+        appeal="`checkrein agent list` shows who has keys; `checkrein agent add NAME` makes one.",
+    )  # fmt: skip
+
+
+def _read(entry: Entry, kind: type[T]) -> T | None:
+    if not entry.value:
+        return None
+    try:
+        return decode(entry.value, kind)
+    except MessageError as error:
+        _log.error("%s cannot be read, so it opens nothing: %s", entry.key, error)
+        return None
+
+
+def no_secrets(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Headers as they may be written down or passed on: without whoever asked's keys."""
+    return {name: value for name, value in headers.items() if name not in _CREDENTIALS}

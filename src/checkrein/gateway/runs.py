@@ -1,0 +1,157 @@
+"""The runs whose calls pass here: those that others hold, and those the gateway itself begins.
+
+A run's key, or an agent's key with the id of a live run of that agent, belongs to that run, which
+its own holder began and will end. Any other call with an agent's key belongs to a run of the
+gateway: one for each agent (and for each name that the agent gives in `x-checkrein-run`), begun
+with its first call and ended when nothing has come for a while.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from checkrein.bus.pacts import place_of
+from checkrein.gateway.hush import HushedAllowance
+from checkrein.gateway.keybook import KeyBook
+from checkrein.gateway.link import GatewayLink
+from checkrein.gateway.types import Announced, Caller, Refusal
+from checkrein.sdk.client import Client
+from checkrein.sdk.run import Run
+from checkrein.sdk.traceparent import task_of
+from checkrein.sdk.types import RunInfo
+
+SWEEP_S = 5.0
+MIRROR_KEPT_NS = 600_000_000_000
+RUNS_MAX = 10_000
+NAME_CHARS_MAX = 128
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What serves one environment: a process as the SDK knows it, and its link."""
+
+    client: Client
+    link: GatewayLink
+
+
+OpenDesk = Callable[[str], Awaitable[Desk]]
+
+
+class Runs:
+    """On the gateway's loop."""
+
+    def __init__(self, keys: KeyBook, open_desk: OpenDesk, idle_s: float) -> None:
+        self._keys, self._open, self._idle_ns = keys, open_desk, round(idle_s * 1e9)
+        self._desks: dict[str, Desk] = {}
+        self._opening = asyncio.Lock()
+        self._own: dict[tuple[str, str], tuple[Run, Desk]] = {}
+        self._mirrored: dict[str, tuple[Run, Desk]] = {}
+
+    async def of(self, caller: Caller, said: Announced) -> tuple[Run, Desk]:
+        """The run that a call belongs to. Raises Refusal."""
+        desk = await self.desk(place_of(caller.environment))
+        run_id, task_id = caller.run_id, caller.task_id
+        if not run_id and said.run:
+            known = self._keys.runs.get(said.run)
+            if known is not None and known.agent == caller.agent and known.holder != "gateway":
+                run_id, task_id = known.run_id, known.task_id
+        if run_id:
+            return await self._mirror(desk, caller, run_id, task_id, said)
+        return await self._begun(desk, caller, said)
+
+    async def desk(self, environment: str) -> Desk:
+        found = self._desks.get(environment)
+        if found is not None:
+            return found
+        async with self._opening:
+            if environment not in self._desks:
+                self._desks[environment] = await self._open(environment)
+            return self._desks[environment]
+
+    def all(self) -> list[Run]:
+        return [run for run, _ in (*self._own.values(), *self._mirrored.values())]
+
+    def desk_of(self, run: Run) -> Desk | None:
+        """The desk at which a run's calls are judged."""
+        return next((d for d in self._desks.values() if run.run_id in d.client.runs), None)
+
+    def desks(self) -> list[Desk]:
+        return list(self._desks.values())
+
+    async def sweep(self) -> None:
+        """Ends what has been idle, and forgets runs that others have ended. Until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for key, (run, _) in list(self._own.items()):
+                idle_ns = run.world.monotonic_ns() - run.last_ns
+                if run.ended or (idle_ns > self._idle_ns and not run.in_flight):
+                    self._own.pop(key, None)
+                    run.end("completed", f"nothing came for {self._idle_ns / 1e9:g} s")
+            for run_id, (run, desk) in list(self._mirrored.items()):
+                idle_ns = run.world.monotonic_ns() - run.last_ns
+                if run_id not in self._keys.runs and idle_ns > MIRROR_KEPT_NS and not run.in_flight:
+                    self._mirrored.pop(run_id, None)
+                    desk.client.runs.pop(run_id, None)
+                    desk.link.announcing.discard(run_id)
+
+    def end_all(self, reason: str) -> None:
+        """The gateway stops: what it began ends with it."""
+        for run, _ in list(self._own.values()):
+            run.end("unfinished", reason)
+        self._own.clear()
+
+    def halted(self, run: Run) -> None:
+        """A run of the gateway's own is over when it was halted and nothing is in flight."""
+        if not run.inherited and not run.ended:
+            run.end("halted", run.hold.rein.reason)
+
+    async def _mirror(
+        self, desk: Desk, caller: Caller, run_id: str, task_id: str, said: Announced
+    ) -> tuple[Run, Desk]:
+        found = self._mirrored.get(run_id)
+        if found is None:
+            await desk.link.learn(caller.agent)
+            found = self._mirrored.get(run_id)
+        if found is None:
+            record = self._keys.runs.get(run_id)
+            info = RunInfo(
+                run_id=run_id, task_id=task_id, agent=caller.agent, room=caller.room,
+                goal=record.goal if record is not None else "",
+                task_type=record.task_type if record is not None else "",
+            )  # fmt: skip
+            self._room_for_one()
+            run = _hushed(desk.client.mirror(info))
+            found = self._mirrored[run_id] = (run, desk)
+            desk.link.catch_up(run)
+        if said.call_id:
+            desk.link.announcing.add(run_id)
+            if said.step > found[0].step:
+                found[0].step = said.step
+        return found
+
+    async def _begun(self, desk: Desk, caller: Caller, said: Announced) -> tuple[Run, Desk]:
+        key = (caller.agent, said.run[:NAME_CHARS_MAX])
+        found = self._own.get(key)
+        if found is None or (found[0].ended and not found[0].hold.halted):
+            await desk.link.learn(caller.agent)
+            found = self._own.get(key)
+        if found is None or (found[0].ended and not found[0].hold.halted):
+            self._room_for_one()
+            labels = {"through": "gateway"} | ({"name": key[1]} if key[1] else {})
+            run = desk.client.new_run(
+                "", "", caller.agent, caller.room, labels,
+                said.traceparent if task_of(said.traceparent) else "",
+            )  # fmt: skip
+            desk.client.run_began(_hushed(run))
+            found = self._own[key] = (run, desk)
+        return found
+
+    def _room_for_one(self) -> None:
+        if len(self._own) + len(self._mirrored) >= RUNS_MAX:
+            raise Refusal(503, "busy", f"more than {RUNS_MAX} runs are live at this gateway")
+
+
+def _hushed(run: Run) -> Run:
+    """Calls that the SDK has paid for are not paid for twice."""
+    run.allowance = HushedAllowance(*run.allowance.parts)
+    return run
