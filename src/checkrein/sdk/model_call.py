@@ -121,6 +121,11 @@ class ModelCall:
             call._run = None
         return call
 
+    @property
+    def run(self) -> Run | None:
+        """The run in whose record the call stands while it is open, else None."""
+        return self._run if self._open else None
+
     def first_token(self) -> None:
         """The first token of a stream came; later calls change nothing."""
         if self._run is not None and not self._first_token_ns:
