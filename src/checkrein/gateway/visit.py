@@ -61,17 +61,17 @@ class Visit:
             "streamed": request.stream,
         }  # fmt: skip
         self._judged_by_pact("model", request.model)
+        self._call_id = self._call_id or self.run.next_call_id()
         with hushed(self.announced):
             try:
                 call = await ModelCall.abegin(
                     request.provider, request.model, request.messages, request.parameters,
-                    request.tools, request.stream,
+                    request.tools, request.stream, self._call_id,
                 )  # fmt: skip
             except (Denied, Halted) as error:
                 raise self.refusal(error) from error
         if self.announced and self.said.step:
             self.run.step = self.said.step  # the agent's own count
-        self._call_id = self._call_id or call.call_id
         return call
 
     def end_model(self, call: ModelCall, **answer: Any) -> None:
@@ -89,18 +89,19 @@ class Visit:
     ) -> ToolCall:  # fmt: skip
         """As `begin_model`, of a tool call; `arguments` of what it returns are those to call with.
         Raises Refusal."""
+        call_id = call_id or self.run.next_call_id()
         if "kind" not in self.facts:  # else a model proposes it, and the passage is the model's
             self.facts |= {"kind": "tool", "name": name}
+            call_id = self._call_id = self._call_id or call_id
         self._judged_by_pact("tool", name)
         with hushed(self.announced):
             try:
                 call = await ToolCall.abegin(
                     name, arguments, kind=kind, known_tools=known_tools,
-                    call_id=self.said.call_id or call_id, why=why,
+                    call_id=call_id, why=why,
                 )  # fmt: skip
             except (Denied, Halted) as error:
                 raise self.refusal(error) from error
-        self._call_id = self._call_id or call.call_id
         return call
 
     def end_tool(self, call: ToolCall, result: Any) -> None:

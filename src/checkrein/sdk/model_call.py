@@ -62,13 +62,15 @@ class ModelCall:
         parameters: Mapping[str, Any] | None = None,
         tools: Sequence[str] = (),
         stream: bool = False,
+        call_id: str = "",
     ) -> "ModelCall":
-        """`begin` for coroutines: held without blocking the loop."""
+        """`begin` for coroutines: held without blocking the loop. `call_id`: one that the call has
+        already."""
         call = await begun(
             lambda call_id, paid: cls._begin(
                 provider, model, messages, parameters, tools, stream, False, call_id, paid
             ),
-            "",
+            call_id,
         )
         await call._answered()
         return call
