@@ -6,6 +6,7 @@ from litestar.types import ControllerRouterHandler
 from checkrein.server.api.routes import (
     approvals,
     commands,
+    coverage,
     events,
     incidents,
     pacts,
@@ -20,6 +21,7 @@ OPENAPI_JSON = JsonRenderPlugin(path="/openapi.json")
 
 ALL: list[ControllerRouterHandler] = [
     *runs.ROUTES,
+    *coverage.ROUTES,
     *events.ROUTES,
     *incidents.ROUTES,
     *commands.ROUTES,
