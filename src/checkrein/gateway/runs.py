@@ -151,7 +151,7 @@ class Runs:
     ) -> tuple[Run, Desk]:
         found = self._mirrored.get(run_id)
         if found is None:
-            await desk.link.learn(caller.agent)
+            await _learn(desk, caller.agent)
             found = self._mirrored.get(run_id)
         if found is None:
             record = self._keys.runs.get(run_id)
@@ -175,7 +175,7 @@ class Runs:
         self._check_halted(*key)
         found = self._own.get(key)
         if found is None or found[0].ended:
-            await desk.link.learn(caller.agent)
+            await _learn(desk, caller.agent)
             found = self._own.get(key)
         if found is None or found[0].ended:
             self._room_for_one()
@@ -215,6 +215,15 @@ class Runs:
     def _room_for_one(self) -> None:
         if len(self._own) + len(self._mirrored) >= RUNS_MAX:
             raise Refusal(503, "busy", f"more than {RUNS_MAX} runs are live at this gateway")
+
+
+async def _learn(desk: Desk, agent: str) -> None:
+    """Raises Refusal: by a pact that is not known nobody can be judged."""
+    if not await desk.link.learn(agent):
+        raise Refusal(
+            503, "no_contact", f"the pact of {agent} is not known here yet: the control bus does "
+            "not answer", advice="WAIT", retry_after_s=1.0,
+        )  # fmt: skip
 
 
 def _hushed(run: Run) -> Run:
