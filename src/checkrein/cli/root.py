@@ -23,6 +23,7 @@ _COMMANDS: Commands = {
     "escalations": ("checkrein.cli.escalations:escalations", "What somebody must take note of."),
     "acknowledge": ("checkrein.cli.escalations:acknowledge", "Take note of an escalation."),
     "agents": ("checkrein.cli.agents:agents", "The agents, and how many runs each has."),
+    "coverage": ("checkrein.cli.coverage:coverage", "Who sees which calls of each agent."),
     "pact": ("checkrein.cli.pact:pact", "Pacts: check, push, compare, promote, list."),
     "token": ("checkrein.cli.token:token", "Who else may ask this server, and for what."),
     "replay": ("checkrein.cli.replay:replay", "Send recorded runs through the same path."),

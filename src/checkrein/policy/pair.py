@@ -35,6 +35,9 @@ class PairGuard:
         """What the pact in force would say of a tool call that is not made for another reason."""
         return self.enforced.would(action, now_ns)
 
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        return self.enforced.asked(kind, name)
+
     def step(self, now_ns: int) -> Verdict:
         if self.shadow is not None:
             self.shadow.step(now_ns)
