@@ -44,6 +44,10 @@ class Visit:
     def call_id(self) -> str:
         return self._call_id
 
+    def named(self, call_id: str) -> None:
+        """Which call this is, for one that is not begun here."""
+        self._call_id = self._call_id or call_id
+
     async def begin_model(self, request: Request) -> ModelCall:
         """Asks the guard, waits where the run is held or somebody must approve, records. Then the
         request may go out, with `directives` put before the model. Raises Refusal."""
@@ -78,6 +82,7 @@ class Visit:
         """As `begin_model`, of a tool call; `arguments` of what it returns are those to call with.
         Raises Refusal."""
         self.facts |= {"kind": "tool", "name": name}
+        self._call_id = self._call_id or call_id
         with hushed(self.announced):
             try:
                 call = await ToolCall.abegin(
