@@ -58,7 +58,7 @@ async def _serve(
     names = [context.http[0], *((context.config or {}).get("http_names") or [])]
     door = Door(
         build(services), operator_token, names, context.world, services.metrics,
-        services.tokens.identify,
+        services.identify,
     )  # fmt: skip
     server = _Server(
         uvicorn.Config(
@@ -68,8 +68,10 @@ async def _serve(
     )  # fmt: skip
     await services.controls.listen()
     await services.tokens.open()
+    await services.agents.open()
     await services.pacts.open()
     spawn(services.tokens.follow)
+    spawn(services.agents.follow)
     spawn(services.pacts.levels.follow)
     spawn(partial(_follow, services))
     serving = group.create_task(server.serve(sockets=[listener]))

@@ -4,11 +4,13 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
 from checkrein.server.api.routes import (
+    agents,
     approvals,
     commands,
     events,
     incidents,
     pacts,
+    run_tokens,
     runs,
     sessions,
     stream,
@@ -27,6 +29,8 @@ ALL: list[ControllerRouterHandler] = [
     *pacts.ROUTES,
     *sessions.ROUTES,
     *tokens.ROUTES,
+    *agents.ROUTES,
+    *run_tokens.ROUTES,
     *stream.ROUTES,
     *system.ROUTES,
 ]
