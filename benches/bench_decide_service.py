@@ -16,7 +16,8 @@ QUESTION = "How long does one decision take, asked of the resident service?"
 CALLS = 3_000
 WARM = 300
 RULES = "\n".join(f"  t{n}: {{kind: read, allow: args.n < {n + 1}}}" for n in range(19))
-PACT = f"pact: bench\ntools:\n  look: {{kind: read, allow: args.n >= 0}}\n{RULES}\nloops: {{no_progress: 15}}\n"
+LOOK = "  look: {kind: read, allow: args.n >= 0}"
+PACT = f"pact: bench\ntools:\n{LOOK}\n{RULES}\nloops: {{no_progress: 15}}\n"
 
 
 def run() -> list[Row]:
@@ -50,7 +51,9 @@ def _kept(where: str | tuple[str, int], key: str, body: dict[str, object]) -> li
         if status != 200 or b'"verdict":"allow"' not in data:
             raise RuntimeError(f"{status}: {data!r}")
         line.ask(
-            request_of("/decide", key, {"call_id": f"k{number}", "phase": "after", "result": number})
+            request_of(
+                "/decide", key, {"call_id": f"k{number}", "phase": "after", "result": number}
+            )
         )
 
     taken: list[float] = []
