@@ -17,6 +17,7 @@ from checkrein.server.api.app import build
 from checkrein.server.api.door import Door
 from checkrein.server.api.services import Services, Work, assemble
 from checkrein.server.context import RoleContext
+from checkrein.server.gateways import Gateways
 from checkrein.server.listening import listen
 
 GRACE_S = 3
@@ -72,6 +73,8 @@ async def _serve(
     await services.tokens.open()
     await services.agents.open()
     await services.pacts.open()
+    gateways = services.gateways = await Gateways.open(context.control_bus, context.world)
+    spawn(gateways.follow)
     spawn(services.tokens.follow)
     spawn(services.agents.follow)
     spawn(services.revoking.follow)

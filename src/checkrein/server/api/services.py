@@ -22,6 +22,7 @@ from checkrein.server.api.roles import Identity
 from checkrein.server.api.run_tokens import RunTokens
 from checkrein.server.api.tail import Tail
 from checkrein.server.api.tokens import Tokens
+from checkrein.server.gateways import Gateways
 from checkrein.world import World
 
 Work = Callable[[], Awaitable[None]]
@@ -74,6 +75,8 @@ class Services:
     """Runs something beside the requests, for as long as the role works."""
     beat_s: float = 10.0
     sessions_swept_ns: int | None = None
+    gateways: Gateways | None = None
+    """Set when the role begins to serve."""
     health: tuple[int, list[Any]] = field(default=(0, []))
 
     async def identify(self, given: str) -> Identity | None:

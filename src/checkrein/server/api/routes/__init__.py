@@ -7,6 +7,7 @@ from checkrein.server.api.routes import (
     agents,
     approvals,
     commands,
+    coverage,
     events,
     incidents,
     pacts,
@@ -22,6 +23,7 @@ OPENAPI_JSON = JsonRenderPlugin(path="/openapi.json")
 
 ALL: list[ControllerRouterHandler] = [
     *runs.ROUTES,
+    *coverage.ROUTES,
     *events.ROUTES,
     *incidents.ROUTES,
     *commands.ROUTES,
