@@ -5,6 +5,7 @@ from typing import Protocol
 
 from checkrein.gateway.app import Route
 from checkrein.gateway.gate import Gate
+from checkrein.gateway.models.part import open_models
 
 
 class Part(Protocol):
@@ -18,4 +19,4 @@ class Part(Protocol):
 
 OpenPart = Callable[[Gate], Awaitable[Part]]
 
-PARTS: list[OpenPart] = []
+PARTS: list[OpenPart] = [open_models]
