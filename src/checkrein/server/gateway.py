@@ -132,7 +132,7 @@ class _Gateway:
             links.append(link)
             return link
 
-        client = Client(config, HushedRecorder(recorder), place_of, make, context.world)
+        client = Client(config, HushedRecorder(recorder), place_of, make, context.world, host=False)
         await asyncio.to_thread(_start, client)
         self._sessions[environment] = links[0]
         return Desk(client, links[0])
