@@ -52,8 +52,8 @@ class Client:
         *,
         host: bool = True,
     ) -> None:
-        """`given` stays what was asked for; `config` is what holds. `host`: the runs are of programs
-        in this process, which their beginning tells of."""
+        """`given` stays what was asked for; `config` is what holds. `host`: the runs are of
+        programs in this process, which their beginning tells of."""
         self.config = self.given = config
         self.recorder = recorder
         self.link: Link = NoLink()
