@@ -28,6 +28,7 @@ _COMMANDS: Commands = {
     "token": ("checkrein.cli.token:token", "Who else may ask this server, and for what."),
     "replay": ("checkrein.cli.replay:replay", "Send recorded runs through the same path."),
     "detect": ("checkrein.cli.detect:detect", "Guards and detectors over recorded runs."),
+    "hook": ("checkrein.cli.hook.command:hook", "Answer a coding agent's hooks; install them."),
     "schema": ("checkrein.cli.schema:schema", "The JSON Schema of all events."),
     "doctor": ("checkrein.cli.doctor:doctor", "Is all well? What is covered, what is not?"),
     "serve": ("checkrein.cli.up:serve", "Start one role alone, for a cluster."),

@@ -53,6 +53,10 @@ class Visit:
         seat = self.run.seat
         self.ran(f"pact {seat.pact.pact} {seat.pact.version}".rstrip(), *seat.asked(kind, name))
 
+    def named(self, call_id: str) -> None:
+        """Which call this is, for one that is not begun here."""
+        self._call_id = self._call_id or call_id
+
     async def begin_model(self, request: Request) -> ModelCall:
         """Asks the guard, waits where the run is held or somebody must approve, records. Then the
         request may go out, with `directives` put before the model. Raises Refusal."""
