@@ -84,7 +84,7 @@ async def test_a_call_that_both_see_is_one_call(gates: Gates, tmp_path: Path) ->
     ids = [event.call_id for event in record.events if hasattr(event, "call_id")]
     assert [e["call_id"] for e in house.of("passage")] == ids[::2]
     assert len({e["run_id"] for e in events}) == 1
-    (row,) = coverage.counted(events, by_run=True)
+    (row,) = coverage.counted(events, coverage.gateways_of(events), by_run=True)
     assert (row["model_both"], row["model_sdk"], row["model_gateway"]) == (3, 0, 0)
     summary = None
     for seq, event in enumerate(events, 1):
@@ -108,7 +108,7 @@ async def test_a_call_that_is_not_announced_is_recorded_by_the_gateway_and_told(
                 call = await visit.begin_model(Chat().request({"model": "gpt-5", "messages": ASK}))
                 visit.end_model(call, content="hm", input_tokens=1, output_tokens=1)
         events = both_records(record, house)
-    (row,) = coverage.counted(events, by_run=False)
+    (row,) = coverage.counted(events, coverage.gateways_of(events))
     assert (row["model_both"], row["model_gateway"]) == (1, 1)
     seen = Watched()
     for seq, event in enumerate(events, 1):
@@ -129,5 +129,5 @@ async def test_a_refusal_of_the_gateway_is_one_refused_call(gates: Gates, tmp_pa
             with pytest.raises(openai.PermissionDeniedError, match="gpt-5-mini"):
                 await client.chat.completions.create(model="gpt-5-mini", messages=ASK)
         events = both_records(record, house)
-    (row,) = coverage.counted(events, by_run=False)
+    (row,) = coverage.counted(events, coverage.gateways_of(events))
     assert (row["model_both"], row["model_denied"], row["model_gateway"]) == (1, 1, 0)
