@@ -43,6 +43,7 @@ Control bus
     bucket `agents`                 <agent>           `identities.AgentRecord`: keys, owner
     bucket `run_tokens`             <digest>          `identities.RunToken`: a run's key
     bucket `contained`              <agent>           `identities.Contained`: shut out everywhere
+    bucket `halted`                 <agent>.<name>    `identities.HaltedRun`: refused at gateways
     bucket `gateways`               <session>         `identities.GatewayRecord`: who serves, where
     bucket `mcp_tools`              <server>.<tool>   `tool_pins.ToolPin`: tools as first seen
 """
@@ -205,6 +206,7 @@ BUCKET_RUN_TOKENS = "run_tokens"
 BUCKET_CONTAINED = "contained"
 BUCKET_GATEWAYS = "gateways"
 BUCKET_MCP_TOOLS = "mcp_tools"
+BUCKET_HALTED = "halted"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
 BUCKET_APPROVALS = "approvals"
@@ -231,4 +233,5 @@ BUCKETS = (
     BUCKET_CONTAINED,
     BUCKET_GATEWAYS,
     BUCKET_MCP_TOOLS,
+    BUCKET_HALTED,
 )
