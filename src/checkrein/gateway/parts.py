@@ -5,6 +5,7 @@ from typing import Protocol
 
 from checkrein.gateway.app import Route
 from checkrein.gateway.gate import Gate
+from checkrein.gateway.mcp import part as mcp
 
 
 class Part(Protocol):
@@ -18,4 +19,4 @@ class Part(Protocol):
 
 OpenPart = Callable[[Gate], Awaitable[Part]]
 
-PARTS: list[OpenPart] = []
+PARTS: list[OpenPart] = [mcp.open_part]

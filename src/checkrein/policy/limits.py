@@ -1,5 +1,5 @@
-"""A tool's input schema with the pact's limits merged into it, so that a model knows what it may ask
-for before it asks.
+"""A tool's input schema with the pact's limits merged into it, so that a model knows what it may
+ask for before it asks.
 
 What is merged is only what a JSON schema can say: comparisons of one argument with a constant that
 must hold for the call to be allowed, and the pact's own declaration of the arguments. The guard
@@ -93,9 +93,9 @@ def _of(node: n.Node) -> Iterator[tuple[Path, Schema]]:
             found = _compared(word, left, right)
             if found is not None:
                 yield found
-        case n.Select() if (path := _path(node)):
+        case n.Select() if path := _path(node):
             yield path, {"const": True}
-        case n.Not(operand=n.Select() as operand) if (path := _path(operand)):
+        case n.Not(operand=n.Select() as operand) if path := _path(operand):
             yield path, {"const": False}
 
 
@@ -110,8 +110,8 @@ def _compared(word: str, left: n.Node, right: n.Node) -> tuple[Path, Schema] | N
     match word, right:
         case "==", n.Literal(value=str() | int() | float() | bool() as value):
             return path, {"const": value}
-        case "<" | "<=" | ">" | ">=", n.Literal(value=int() | float() as value) if (
-            not isinstance(value, bool)
+        case "<" | "<=" | ">" | ">=", n.Literal(value=int() | float() as value) if not isinstance(
+            value, bool
         ):
             return path, {_BOUNDS[word]: value}
         case "in", n.ListOf(items=items) if items and all(_plain(item) for item in items):
@@ -123,7 +123,8 @@ def _compared(word: str, left: n.Node, right: n.Node) -> tuple[Path, Schema] | N
             return path, {"pattern": "^" + _quoted(text)}
         case "endsWith", n.Literal(value=str() as text):
             return path, {"pattern": _quoted(text) + "$"}
-    return None
+        case _:
+            return None
 
 
 def _sized(word: str, of: n.Node, right: n.Node) -> tuple[Path, Schema] | None:
@@ -138,7 +139,8 @@ def _sized(word: str, of: n.Node, right: n.Node) -> tuple[Path, Schema] | None:
         case ">" | ">=":
             least = max(0, right.value + (word == ">"))
             return path, {"minLength": least, "minItems": least}
-    return None
+        case _:
+            return None
 
 
 def _one_of(terms: tuple[n.Node, ...]) -> tuple[Path, Schema] | None:
@@ -171,7 +173,8 @@ def _path(node: n.Node) -> Path | None:
         case n.Call(word="[]", arguments=(operand, n.Literal(value=str() as field))):
             path = _path(operand)
             return None if path is None else (*path, field)
-    return None
+        case _:
+            return None
 
 
 def _plain(node: n.Node) -> bool:
@@ -256,11 +259,8 @@ def _declared(schema: Schema, declared: Schema, depth: int) -> Schema:
         limits = {key: rule[key] for key in rule if key in _LIMITS}
         merged = tightened(dict(before), limits)
         properties[name] = _declared(merged, dict(rule), depth + 1)
-    required = [
-        name
-        for name in dict.fromkeys([*_texts(schema.get("required")), *_texts(declared.get("required"))])
-        if name in properties
-    ]  # fmt: skip
+    wanted = [*_texts(schema.get("required")), *_texts(declared.get("required"))]
+    required = [name for name in dict.fromkeys(wanted) if name in properties]
     found = {**schema, "properties": properties, "required": required}
     return found | {"additionalProperties": False} if closed else found
 

@@ -14,7 +14,7 @@ from checkrein.world import World
 TOOLS_MAX = 2_000
 PAGES_MAX = 64
 RELIST_S = 10.0
-"""A list that is older is asked for anew beside a call, so that a change without notice is found."""
+"""A list that is older is asked for anew beside a call: so a change without notice is found."""
 UNKNOWN_S = 1.0
 """So often at most a call of an unknown tool makes us ask again."""
 _numbers = itertools.count(1)
@@ -75,9 +75,7 @@ class Catalogue:
         if self._beside is not None:
             self._beside.cancel()
 
-    async def _quietly(
-        self, link: Link, like: Message, whose: tuple[str, str], tell: Tell
-    ) -> None:
+    async def _quietly(self, link: Link, like: Message, whose: tuple[str, str], tell: Tell) -> None:
         """Beside a call: what goes wrong shows at the next one."""
         try:
             await self._list(link, like, whose, tell)
@@ -134,5 +132,3 @@ def _said(answer: Message) -> str:
 
 async def _nobody(message: Message) -> None:
     """What a server says while we ask for ourselves is for nobody."""
-
-

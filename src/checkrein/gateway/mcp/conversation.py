@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
+
 from checkrein.events import types as events
 from checkrein.gateway.gate import Gate, said_in, said_in_meta
-from checkrein.gateway.mcp import headers as mirrored
 from checkrein.gateway.mcp import results, rpc
 from checkrein.gateway.mcp.catalogue import Catalogue
 from checkrein.gateway.mcp.link import Also, Link
@@ -45,14 +46,12 @@ _UNASKED = "asked its client for a model's answer, which `sampling` of its setti
 
 
 class Conversation:
-    """`name` is how the server is called in pins and records."""
+    """`catalogue` and `link` may serve others besides."""
 
     def __init__(
-        self, gate: Gate, server: McpServer, link: Link, catalogue: Catalogue,
-        screen: results.Screen | None = None,
+        self, gate: Gate, server: McpServer, link: Link, catalogue: Catalogue
     ) -> None:  # fmt: skip
-        self._gate, self._server, self.link = gate, server, link
-        self.catalogue, self._screen = catalogue, screen
+        self._gate, self._server, self.link, self.catalogue = gate, server, link, catalogue
         self._running: dict[rpc.Id, asyncio.Task[Any]] = {}
         self._cancelled: set[rpc.Id] = set()
         self._asked: set[rpc.Id] = set()
@@ -177,12 +176,10 @@ class Conversation:
             return answer | {"result": _private(_without_tasks(found))}
         return answer
 
-    async def _judged(
-        self, message: Message, headers: Mapping[str, str], also: Also
-    ) -> Message:
+    async def _judged(self, message: Message, headers: Mapping[str, str], also: Also) -> Message:
         async with self._gate.visit(headers, "mcp", _said(message, headers)) as visit:
-            visit.facts["upstream"] = self._server.name
             name, arguments = _action(message)
+            visit.facts |= {"kind": "tool", "name": name, "upstream": self._server.name}
             tool = None
             if message["method"] == "tools/call":
                 tool = await self._tool(visit, message, name, arguments)
@@ -196,9 +193,7 @@ class Conversation:
                 raise
             return answer
 
-    async def _tool(
-        self, visit: Visit, message: Message, name: str, arguments: Any
-    ) -> Seen | None:
+    async def _tool(self, visit: Visit, message: Message, name: str, arguments: Any) -> Seen | None:
         """The tool that is called, as it was pinned. Raises Refusal for one that is held."""
         run = visit.run
         tool = await self.catalogue.tool(
@@ -207,7 +202,6 @@ class Conversation:
         )  # fmt: skip
         if tool is None or not tool.held:
             return tool
-        visit.facts |= {"kind": "tool", "name": name}
         action = Action(kind="tool", name=name, arguments=arguments, call_id=visit.call_id)
         run.decided(action, _verdict("deny", "mcp.changed", tool.held))
         raise Refusal(
@@ -238,9 +232,10 @@ class Conversation:
         if message["method"] != "tools/call":
             visit.end_tool(call, answer["result"])
             return answer
-        found = results.checked(answer, definition, self._screen)
-        if found.redacted:
-            visit.facts["redacted"] = found.redacted
+        screen = self._gate.screen_for(visit)
+        found = results.checked(answer, definition, screen)
+        if screen.counts:
+            visit.facts["redacted"] = dict(screen.counts)
         action = Action(kind="tool", name=call.name, arguments=call.arguments, call_id=call.call_id)
         if found.wrong:
             why = f"what {call.name} returned may not pass: {found.wrong}"
@@ -291,10 +286,12 @@ class Conversation:
         """A server of the newest revision asks its client in its answer. Raises Refusal."""
         found = answer.get("result")
         wanted = found.get("inputRequests") if isinstance(found, dict) else None
-        for each in wanted.values() if isinstance(wanted, dict) else ():
+        if not isinstance(wanted, dict) or self._server.sampling:
+            return
+        for each in wanted.values():
             if isinstance(each, dict) and each.get("method") == SAMPLING:
-                if not self._server.sampling:
-                    raise Refusal(403, "denied", f"{self._server.name} {_UNASKED}", rule="mcp.sampling")
+                why = f"{self._server.name} {_UNASKED}"
+                raise Refusal(403, "denied", why, rule="mcp.sampling")
 
 
 def _action(message: Message) -> tuple[str, Any]:
@@ -303,9 +300,13 @@ def _action(message: Message) -> tuple[str, Any]:
     if method == "tools/call":
         name, arguments = params.get("name"), params.get("arguments")
         if not isinstance(name, str) or not name or not isinstance(arguments, dict | None):
-            raise Refusal(400, "bad_request", "a call names a tool, and its arguments are an object")
+            raise Refusal(
+                400, "bad_request", "a call names a tool, and its arguments are an object"
+            )
         if "task" in params:
-            raise Refusal(400, "bad_request", "calls whose result is fetched later do not pass here")
+            raise Refusal(
+                400, "bad_request", "calls whose result is fetched later do not pass here"
+            )
         return name, arguments or {}
     return method, {name: value for name, value in params.items() if name != "_meta"}
 
@@ -325,10 +326,13 @@ def _with_arguments(message: Message, arguments: Any) -> Message:
 
 def _said(message: Message, headers: Mapping[str, str]) -> Announced:
     """What a message says of itself, in its `_meta` or in headers."""
-    meta = rpc.meta_of(message)
-    if any(name.startswith(META) for name in meta):
-        return said_in_meta(meta)
-    return said_in(headers)
+    meta, said = rpc.meta_of(message), said_in(headers)
+    if not any(name.startswith(META) for name in meta):
+        return said
+    inner = said_in_meta(meta)
+    return msgspec.structs.replace(
+        inner, run=inner.run or said.run, traceparent=inner.traceparent or said.traceparent
+    )
 
 
 def _verdict(kind: Any, rule: str, reason: str) -> Verdict:

@@ -17,7 +17,8 @@ VERSION_HEADER = "mcp-protocol-version"
 SESSION_HEADER = "mcp-session-id"
 VERSION_META = "io.modelcontextprotocol/protocolVersion"
 ENVELOPE = (
-    VERSION_META, "io.modelcontextprotocol/clientInfo", "io.modelcontextprotocol/clientCapabilities",
+    VERSION_META, "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/clientCapabilities",
 )  # fmt: skip
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """Revisions that begin with `initialize` and have sessions; later ones have neither."""

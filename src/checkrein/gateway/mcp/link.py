@@ -14,7 +14,9 @@ class SessionGone(Refusal):
     """The server has forgotten the session: the client must begin a new one."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(404, "no_session", f"the server {name} does not know this session any more")
+        super().__init__(
+            404, "no_session", f"the server {name} does not know this session any more"
+        )
 
 
 class Link(Protocol):

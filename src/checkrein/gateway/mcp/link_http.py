@@ -75,7 +75,8 @@ class HttpLink:
                 raise self._status(answer.status)
             kind = answer.content_type
             if kind == "application/json":
-                found = _answer_to(message, rpc.read(await self._whole(answer)))
+                said = rpc.read(await self._whole(answer))
+                found: Message | None = _answer_to(message, said)
             elif kind == "text/event-stream" and answer.status == 200:
                 found = await self._streamed(message, answer, also)
             else:
@@ -84,8 +85,9 @@ class HttpLink:
             raise failed(self._server.name, "its answer ended before it was whole")
         if message["method"] == "initialize" and "result" in found:
             self.session = answer.headers.get(headers.SESSION_HEADER, "")[:256]
-            said = found["result"]
-            self.version = str(said.get("protocolVersion", "")) if isinstance(said, dict) else ""
+            agreed = found["result"]
+            version = agreed.get("protocolVersion", "") if isinstance(agreed, dict) else ""
+            self.version = str(version)
         return found
 
     async def _streamed(

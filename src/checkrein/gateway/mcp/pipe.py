@@ -46,6 +46,7 @@ class PipeLink:
         self.used_at = asyncio.get_running_loop().time()
         self.stray: Also | None = None
         """Where to, with what is said outside of any request, when nobody listens."""
+        self.list_changed: Callable[[], None] = _nothing
 
     @property
     def busy(self) -> bool:
@@ -112,6 +113,8 @@ class PipeLink:
             if pending is not None and not pending.answer.done():
                 pending.answer.set_result(said | {"id": pending.message["id"]})
             return
+        if said["method"] == "notifications/tools/list_changed":
+            self.list_changed()
         found = self._concerned(said)
         if found is not None:
             found[0].heard_at = asyncio.get_running_loop().time()
@@ -125,7 +128,7 @@ class PipeLink:
             await next(reversed(self._pending.values())).also(said)
 
     def _concerned(self, said: Message) -> tuple[_Pending, Message] | None:
-        """The request that a notification belongs to, and the notification as its client knows it."""
+        """The request that a notification belongs to, and that as its client knows it."""
         params = rpc.params_of(said)
         token = params.get("progressToken")
         if token is not None and type(token) is int and token in self._pending:
@@ -167,6 +170,10 @@ class PipeLink:
         except (OSError, RuntimeError) as error:
             self.broke(f"it does not read any more ({type(error).__name__})")
             raise failed(self._name, self.broken) from error
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _renamed(message: Message, ident: int, token: Any) -> Message:

@@ -4,19 +4,17 @@ A result that does not fit the schema its server declares does not reach the age
 gives orders does, marked: whoever reads it is told that it is data and not the user's word.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from checkrein.gateway.mcp.rpc import Message
+from checkrein.gateway.models.screen import Screen
 from checkrein.policy.flow import directives
 from checkrein.policy.flow.normal import normal
 from checkrein.policy.output import OutputError, compile_output
 
 TEXT_CHARS_MAX = 262_144
-Screen = Callable[[str], tuple[str, dict[str, int]]]
-"""Takes a text; gives it without its secrets, and how many of each kind were taken out."""
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -28,11 +26,10 @@ class Checked(msgspec.Struct, frozen=True):
     error: str = ""
     wrong: str = ""
     orders: tuple[str, ...] = ()
-    redacted: dict[str, int] = {}
 
 
-def checked(answer: Message, tool: dict[str, Any] | None, screen: Screen | None) -> Checked:
-    """`answer` has a result. Never raises but for what `screen` raises."""
+def checked(answer: Message, tool: dict[str, Any] | None, screen: Screen) -> Checked:
+    """`answer` has a result. Raises Refusal where `screen` does."""
     result = answer["result"]
     if not isinstance(result, dict):
         return Checked({}, wrong="its result is no object")
@@ -41,18 +38,18 @@ def checked(answer: Message, tool: dict[str, Any] | None, screen: Screen | None)
     content = result.get("content")
     if not isinstance(content, list):
         return Checked({}, wrong="its result has no list `content`")
-    redacted: dict[str, int] = {}
-    if screen is not None:
-        result = _screened(result, screen, redacted)
+    if screen.active:
+        said = {name: result[name] for name in ("content", "structuredContent") if name in result}
+        result = result | screen.request(said)
         content = result["content"]
     text = "\n".join(_texts(content))
     structured = result.get("structuredContent")
     if result.get("isError") is True:
-        return Checked(result, error=text or "the tool failed", redacted=redacted)
+        return Checked(result, error=text or "the tool failed")
     wrong = _unfit(structured, tool) if tool is not None else ""
     return Checked(
         result, text if structured is None else structured, "", wrong,
-        _orders(text, structured), redacted,
+        _orders(text, structured),
     )  # fmt: skip
 
 
@@ -105,31 +102,6 @@ def _unfit(structured: Any, tool: dict[str, Any]) -> str:
         return ""
     found = output.objections(structured)
     return f"its result does not fit its output schema: {'; '.join(found[:3])}" if found else ""
-
-
-def _screened(result: dict[str, Any], screen: Screen, redacted: dict[str, int]) -> dict[str, Any]:
-    def clean(value: Any, depth: int) -> Any:
-        if isinstance(value, str):
-            text, found = screen(value)
-            for kind, count in found.items():
-                redacted[kind] = redacted.get(kind, 0) + count
-            return text
-        if depth > 64:
-            return value
-        if isinstance(value, list):
-            return [clean(each, depth + 1) for each in value]
-        if isinstance(value, dict):
-            return {
-                name: each if name in ("type", "data", "blob", "mimeType") else clean(each, depth + 1)
-                for name, each in value.items()
-            }
-        return value
-
-    found = dict(result)
-    for name in ("content", "structuredContent"):
-        if name in found:
-            found[name] = clean(found[name], 0)
-    return found
 
 
 def _texts(content: list[Any]) -> list[str]:

@@ -4,19 +4,16 @@ What goes on is always our own encoding of what was read and judged, never the b
 message that two parsers could read in two ways (a key twice, NaN, broken text) is refused.
 """
 
-import json
-import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from checkrein.events import strict
 from checkrein.gateway.types import Refusal
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-DEPTH_MAX = 64
-_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
-_DIGITS_MAX = 40
+DEPTH_MAX = strict.DEPTH_MAX
 _ID_CHARS_MAX = 256
 
 PARSE_ERROR = -32700
@@ -49,27 +46,13 @@ def read(data: bytes) -> Message:
     if len(data) > MESSAGE_BYTES_MAX:
         raise Refusal(413, "too_large", f"the message is over {MESSAGE_BYTES_MAX} bytes")
     try:
-        value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_once_each, parse_constant=_no_constant,
-            parse_int=_whole, parse_float=_finite,
-        )  # fmt: skip
-    except UnicodeDecodeError as error:
-        raise _bad(f"it is not UTF-8 at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise _bad(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except RecursionError:
-        raise _bad("it is nested too deeply") from None
-    except ValueError as error:
-        raise _bad(str(error)) from error
+        value = strict.read(data).value
+    except strict.NotStrict as error:
+        raise Refusal(400, "bad_request", f"the message is no strict JSON: {error}") from error
     if not isinstance(value, dict):
-        what = "a batch, which no revision that is current has" if isinstance(value, list) else "no"
-        raise Refusal(400, "bad_request", f"one JSON-RPC message is expected, this is {what} one")
+        what = "is a batch, which no current revision has" if isinstance(value, list) else "is none"
+        raise Refusal(400, "bad_request", f"one JSON-RPC message is expected, and this {what}")
     _check(value)
-    if b"\\u" in data:
-        try:
-            encode(value)
-        except UnicodeEncodeError:
-            raise _bad("a text in it is half of a character") from None
     return value
 
 
@@ -126,12 +109,11 @@ def refused_to_agent(ident: Id | None, refusal: Refusal) -> Message:
 def status_of(message: Message) -> int:
     """The HTTP status that goes with an answer."""
     told = message.get("error")
-    return _STATUS.get(told.get("code"), 200) if isinstance(told, dict) else 200
+    return _STATUS.get(told.get("code", 0), 200) if isinstance(told, dict) else 200
 
 
 def _check(value: Message) -> None:
-    """The envelope, and how deep it goes. Raises Refusal."""
-    _check_depth(value, 0)
+    """The envelope. Raises Refusal."""
     if value.get("jsonrpc") != "2.0":
         raise Refusal(400, "bad_request", 'a message has `"jsonrpc": "2.0"`')
     method, ident = value.get("method"), value.get("id")
@@ -152,47 +134,3 @@ def _is_id(ident: Any) -> bool:
     if isinstance(ident, str):
         return len(ident) <= _ID_CHARS_MAX
     return isinstance(ident, int) and not isinstance(ident, bool)
-
-
-def _bad(why: str) -> Refusal:
-    return Refusal(400, "bad_request", f"the message is no strict JSON: {why}")
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double[:60]!r} stands twice in one object")
-    return found
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _whole(text: str) -> int:
-    value = int(text) if len(text) <= _DIGITS_MAX else _INT_MAX + 1
-    if not _INT_MIN <= value <= _INT_MAX:
-        raise ValueError(f"the number {text[:_DIGITS_MAX]} does not fit into 64 bits")
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:_DIGITS_MAX]} is beyond what a number can be")
-    return value
-
-
-def _check_depth(value: Any, depth: int) -> None:
-    if depth > DEPTH_MAX:
-        raise Refusal(400, "bad_request", f"the message is nested deeper than {DEPTH_MAX}")
-    if isinstance(value, dict):
-        for inner in value.values():
-            if isinstance(inner, dict | list):
-                _check_depth(inner, depth + 1)
-    elif isinstance(value, list):
-        for inner in value:
-            if isinstance(inner, dict | list):
-                _check_depth(inner, depth + 1)
