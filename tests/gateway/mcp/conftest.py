@@ -1,5 +1,6 @@
 """A gate with the MCP part, in front of a tool server."""
 
+import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -31,6 +32,17 @@ class McpHouse:
     ) -> AbstractAsyncContextManager[Client]:
         """The official client, pointed at the gateway with nothing else changed."""
         return _client(f"{self.url}/mcp/{name}", key or self.key, mode, more)
+
+    async def post(
+        self, body: bytes, name: str = "tools", key: str = "", **headers: str
+    ) -> tuple[int, Any]:
+        """One message as bytes; the status and the message that comes back."""
+        head = {"authorization": f"Bearer {key or self.key}", "content-type": "application/json"}
+        async with httpx2.AsyncClient(timeout=20) as http:
+            answer = await http.post(
+                f"{self.url}/mcp/{name}", content=body, headers={**head, **headers}
+            )
+        return answer.status_code, json.loads(answer.content) if answer.content else None
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return self.house.of(kind)

@@ -31,7 +31,8 @@ them, but is written in another way, needs the token."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
     ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
-     "tokens", "approvals", "escalations", "status", "stream", "contents", "healthz", "metrics")
+     "tokens", "approvals", "escalations", "mcp-tools", "status", "stream", "contents",
+     "healthz", "metrics")
 )  # fmt: skip
 
 
