@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from checkrein.bus.identities import Contained
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
+from checkrein.gateway.models.screen import ScreenFor, no_screen
 from checkrein.gateway.runs import Runs
 from checkrein.gateway.settings import Settings
 from checkrein.gateway.types import (
@@ -45,6 +46,7 @@ class Gate:
         self.served_tools: dict[str, frozenset[str]] = {}
         """The tools of each MCP server as last listed: they are judged when they are called here,
         so not when a model proposes them."""
+        self.screen_for: ScreenFor = no_screen
 
     @asynccontextmanager
     async def visit(

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from checkrein.policy.guard import RunGuard
 from checkrein.policy.pair import PairGuard
-from checkrein.policy.types import Action, Pact, Place, Verdict
+from checkrein.policy.types import Action, Pact, Place, Route, Verdict
 from checkrein.sdk import quiet
 
 
@@ -18,6 +18,7 @@ class Guard(Protocol):
     def judge(self, action: Action, now_ns: int) -> Verdict: ...
     def granted(self, action: Action, now_ns: int) -> Verdict: ...
     def would(self, action: Action, now_ns: int) -> Verdict: ...
+    def routed(self, model: str, now_ns: int) -> Route | None: ...
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None: ...
     def model_returned(
         self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
@@ -84,6 +85,15 @@ class Seat:
             return self._guard.step(now_ns)
         except Exception as error:
             return _erred("step", error)
+
+    def routed(self, model: str, now_ns: int) -> Route | None:
+        """Where a gateway sends a call of this model, when the pact says so. What it is sent to is
+        judged all the same; so a fault here leaves it as it was asked."""
+        try:
+            return self._guard.routed(model, now_ns)
+        except Exception as fault:
+            quiet.fault("guard.routed", fault)
+            return None
 
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
         try:
@@ -215,7 +225,7 @@ class Failed:
         return None
 
     placed = returned = model_returned = heard = remembered = said_confidence = _nothing
-    paused = raised = forked = know = _nothing
+    paused = raised = forked = know = routed = _nothing
 
 
 def _erred(where: str, error: Exception) -> Verdict:
