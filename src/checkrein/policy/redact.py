@@ -70,7 +70,7 @@ class Redactor:
         be told equal without being known. `names` counts when `pii` is among the kinds."""
         self.kinds = frozenset(kinds)
         self._key = key
-        self._names = names if "pii" in self.kinds else None
+        self.names = names if "pii" in self.kinds else None
         self._mark: Mark = self._told
         self._patterns = (SECRETS if "secrets" in self.kinds else ()) + (
             PII if "pii" in self.kinds else ()
@@ -89,7 +89,7 @@ class Redactor:
             return text
         data = text.encode("utf-8", "surrogatepass")
         hits = self._set.Match(data)
-        if not hits and self._names is None:
+        if not hits and self.names is None:
             return text
         clean = self._replaced(data, self._found(data, hits))
         return text if clean is data else clean.decode("utf-8", "surrogatepass")
@@ -99,7 +99,7 @@ class Redactor:
         if not self._patterns:
             return []
         hits = self._set.Match(data)
-        return self._found(data, hits) if hits or self._names is not None else []
+        return self._found(data, hits) if hits or self.names is not None else []
 
     def plain(self, value: Any) -> Any:
         """A plain value (maps, lists, texts, numbers) without them, at any depth. Keys stay, but
@@ -172,15 +172,15 @@ class Redactor:
 
     def _found(self, data: bytes, hits: Iterable[int], named: bool = True) -> list[Found]:
         spans: list[Found] = []
-        for index in hits:
+        for index in sorted(hits):  # of two at one place, the first in the table names the kind
             pattern = self._patterns[index]
             for match in self._exact[index].finditer(data):
                 start, end = _value_of(match)
                 span = pattern.check(data, start, end) if pattern.check else (start, end)
                 if span is not None and span[0] < span[1]:
                     spans.append((*_whole_letters(data, *span), pattern.kind))
-        if named and self._names is not None:
-            spans += _named(data, self._names)
+        if named and self.names is not None:
+            spans += _named(data, self.names)
         spans.sort(key=lambda span: (span[0], -span[1]))
         return _merged(spans) if spans else spans
 
