@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from checkrein.gateway.app import Route
+from checkrein.gateway.decide import part as decide
 from checkrein.gateway.gate import Gate
 
 
@@ -18,4 +19,4 @@ class Part(Protocol):
 
 OpenPart = Callable[[Gate], Awaitable[Part]]
 
-PARTS: list[OpenPart] = []
+PARTS: list[OpenPart] = [decide.open_part]

@@ -16,6 +16,7 @@ from checkrein.server.api.app import build
 from checkrein.server.api.door import Door
 from checkrein.server.api.services import Services, Work, assemble
 from checkrein.server.context import RoleContext
+from checkrein.server.gateways import Gateways
 from checkrein.server.listening import listen
 
 GRACE_S = 3
@@ -58,7 +59,7 @@ async def _serve(
     names = [context.http[0], *((context.config or {}).get("http_names") or [])]
     door = Door(
         build(services), operator_token, names, context.world, services.metrics,
-        services.tokens.identify,
+        services.identify,
     )  # fmt: skip
     server = _Server(
         uvicorn.Config(
@@ -68,8 +69,12 @@ async def _serve(
     )  # fmt: skip
     await services.controls.listen()
     await services.tokens.open()
+    await services.agents.open()
     await services.pacts.open()
+    gateways = services.gateways = await Gateways.open(context.control_bus, context.world)
+    spawn(gateways.follow)
     spawn(services.tokens.follow)
+    spawn(services.agents.follow)
     spawn(services.pacts.levels.follow)
     spawn(partial(_follow, services))
     serving = group.create_task(server.serve(sockets=[listener]))

@@ -4,11 +4,14 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
 from checkrein.server.api.routes import (
+    agents,
     approvals,
     commands,
+    coverage,
     events,
     incidents,
     pacts,
+    run_tokens,
     runs,
     sessions,
     stream,
@@ -20,6 +23,7 @@ OPENAPI_JSON = JsonRenderPlugin(path="/openapi.json")
 
 ALL: list[ControllerRouterHandler] = [
     *runs.ROUTES,
+    *coverage.ROUTES,
     *events.ROUTES,
     *incidents.ROUTES,
     *commands.ROUTES,
@@ -27,6 +31,8 @@ ALL: list[ControllerRouterHandler] = [
     *pacts.ROUTES,
     *sessions.ROUTES,
     *tokens.ROUTES,
+    *agents.ROUTES,
+    *run_tokens.ROUTES,
     *stream.ROUTES,
     *system.ROUTES,
 ]
