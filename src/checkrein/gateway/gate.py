@@ -10,7 +10,10 @@ from contextlib import asynccontextmanager
 from checkrein.bus.identities import Contained
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
+from checkrein.gateway.known import KnownKeys
 from checkrein.gateway.models.screen import ScreenFor, no_screen
+from checkrein.gateway.names import load_names
+from checkrein.gateway.redaction import Screens
 from checkrein.gateway.runs import Runs
 from checkrein.gateway.settings import Settings
 from checkrein.gateway.types import (
@@ -36,13 +39,18 @@ class Gate:
     """What the protocols' handlers are given. One a process; on its loop."""
 
     def __init__(
-        self, settings: Settings, world: World, keys: KeyBook, runs: Runs, fence: Fence
-    ) -> None:
+        self, settings: Settings, world: World, keys: KeyBook, runs: Runs, fence: Fence,
+        known: KnownKeys | None = None,
+    ) -> None:  # fmt: skip
+        """`known`: the keys that nobody may read. Raises SettingsError."""
         self.settings = settings
         self.world = world
         self.keys = keys
         self.runs = runs
         self.fence = fence
+        self.known = known or KnownKeys()
+        self.screen = Screens(world, settings, self.known, load_names(settings.names))
+        """The screen of a call: takes out what its pact's `redact` says."""
         self.served_tools: dict[str, frozenset[str]] = {}
         """The tools of each MCP server as last listed: they are judged when they are called here,
         so not when a model proposes them."""

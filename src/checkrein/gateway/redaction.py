@@ -10,7 +10,7 @@ What was taken out is counted by kind. Whatever cannot be looked through does no
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from checkrein.gateway.known import MARK, KnownKeys
@@ -49,11 +49,10 @@ Change = Callable[[str], str]
 class Redaction:
     """The screen of one call; see `models.screen`. Not for two threads."""
 
-    active = True
-
     def __init__(
         self, redactor: Redactor, vault: Vault, known: KnownKeys, look_ahead: int = 256
     ) -> None:
+        self.active = bool(redactor.kinds)
         self.counts: dict[str, int] = {}
         self.look_ahead = look_ahead
         self.names = redactor.names
@@ -265,12 +264,10 @@ class Screens:
     def __init__(
         self, world: World, settings: Settings, known: KnownKeys, names: Names | None = None
     ) -> None:
-        self._settings, self._known = settings, known
+        self._settings, self._known, self.names = settings, known, names
         self._vaults = Vaults(world)
-        self._redactor = lru_cache(maxsize=8)(
-            lambda kinds: compile_redaction(kinds, names=names)
-        )  # fmt: skip
-        self._redactor(("secrets", "pii"))
+        self._redactor = lru_cache(maxsize=8)(partial(compile_redaction, names=names))
+        self._redactor(("secrets", "pii"))  # compiled before the first call needs it
 
     def __call__(self, visit: Visit) -> Redaction:
         kinds = tuple(sorted(visit.run.seat.pact.redact))

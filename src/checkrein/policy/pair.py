@@ -37,6 +37,7 @@ class PairGuard:
 
     def asked(self, kind: str, name: str) -> tuple[str, ...]:
         return self.enforced.asked(kind, name)
+
     def routed(self, model: str, now_ns: int) -> Route | None:
         """As the pact in force says."""
         return self.enforced.routed(model, now_ns)
