@@ -11,7 +11,7 @@ from checkrein.bus.identities import Contained
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
 from checkrein.gateway.known import KnownKeys
-from checkrein.gateway.models.screen import ScreenFor, no_screen
+from checkrein.gateway.models.screen import ScreenFor
 from checkrein.gateway.names import load_names
 from checkrein.gateway.redaction import Screens
 from checkrein.gateway.runs import Runs
@@ -49,12 +49,11 @@ class Gate:
         self.runs = runs
         self.fence = fence
         self.known = known or KnownKeys()
-        self.screen = Screens(world, settings, self.known, load_names(settings.names))
-        """The screen of a call: takes out what its pact's `redact` says."""
+        self.screens = Screens(world, settings, self.known, load_names(settings.names))
         self.served_tools: dict[str, frozenset[str]] = {}
         """The tools of each MCP server as last listed: they are judged when they are called here,
         so not when a model proposes them."""
-        self.screen_for: ScreenFor = no_screen
+        self.screen_for: ScreenFor = self.screens
 
     @asynccontextmanager
     async def visit(

@@ -56,10 +56,13 @@ _log = logging.getLogger(__name__)
 async def run(context: RoleContext) -> None:
     """Serves until `context.stop`. Raises AddressTaken, SettingsError, KeysError, BusError."""
     served = _Gateway(context)
-    with listen(context.gateway, "--gateway") as tcp, listen_unix(served.socket_path) as unix:
-        with clean_logs(served.known):
-            async with asyncio.TaskGroup() as group:
-                await served.serve(group, [tcp, unix])
+    with (
+        listen(context.gateway, "--gateway") as tcp,
+        listen_unix(served.socket_path) as unix,
+        clean_logs(served.known),
+    ):
+        async with asyncio.TaskGroup() as group:
+            await served.serve(group, [tcp, unix])
 
 
 class _Gateway:
@@ -79,7 +82,7 @@ class _Gateway:
         self.gate = Gate(
             self._settings, context.world, self.keys, self.runs, self.fence, self.known
         )  # fmt: skip
-        use_names(self.gate.screen.names)
+        use_names(self.gate.screens.names)
 
     async def serve(self, group: asyncio.TaskGroup, sockets: list[socket.socket]) -> None:
         context = self._context
@@ -140,13 +143,8 @@ class _Gateway:
             links.append(link)
             return link
 
-        client = Client(
-            config,
-            HushedRecorder(CleanRecorder(recorder, self.known)),
-            place_of,
-            make,
-            context.world,
-        )
+        record = HushedRecorder(CleanRecorder(recorder, self.known))
+        client = Client(config, record, place_of, make, context.world)
         await asyncio.to_thread(_start, client)
         self._sessions[environment] = links[0]
         return Desk(client, links[0])
