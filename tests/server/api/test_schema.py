@@ -14,6 +14,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis import GenerationMode
+
 from tests.server.api.conftest import Stand
 
 CASES = int(os.environ.get("CHECKREIN_SCHEMA_CASES", "3"))
