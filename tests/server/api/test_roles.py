@@ -18,7 +18,8 @@ HOLD = {"operator", "admin", "agent"}
 ADMIN = {"admin"}
 ACTS = {
     "giveCommand": {"operator", "admin"},
-    "decideApprovals": DECIDE, "decideApproval": DECIDE, "acknowledge": DECIDE, "approveMcpTool": DECIDE,
+    "decideApprovals": DECIDE, "decideApproval": DECIDE, "acknowledge": DECIDE,
+    "approveMcpTool": DECIDE,
     "promotePact": DECIDE, "resetProfile": DECIDE, "putPact": WRITE, "storeBacktest": WRITE,
     "openSession": HOLD, "grantRunToken": HOLD, "revokeRunTokens": HOLD,
     "addAgent": ADMIN, "revokeAgent": ADMIN, "addAgentKey": ADMIN, "revokeAgentKey": ADMIN,

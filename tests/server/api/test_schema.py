@@ -17,7 +17,7 @@ from schemathesis import GenerationMode
 
 from tests.server.api.conftest import Stand
 
-CASES = int(os.environ.get("CHECKREIN_SCHEMA_CASES", "3"))
+CASES = int(os.environ.get("CHECKREIN_SCHEMA_CASES", "2"))
 SEED = int(os.environ.get("CHECKREIN_SCHEMA_SEED", "1"))
 ELSEWHERE = os.environ.get("CHECKREIN_SCHEMA_URL", "")
 ENDLESS = "stream"
