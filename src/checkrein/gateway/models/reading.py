@@ -3,6 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 
@@ -10,6 +11,8 @@ from checkrein.gateway.types import Refusal
 
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
 STREAM_BYTES_MAX = 256 * 1024 * 1024
+DRAIN_S = 0.2
+DRAIN_READS_MAX = 8
 
 
 def failed(upstream: str, why: str, status: int = 502, code: str = "upstream_failed") -> Refusal:
@@ -78,3 +81,13 @@ async def whole(
         raise failed(upstream, f"says its answer has {length} bytes; at most {bytes_max} are taken")
     parts = [part async for part in pieces(response, upstream, chunk_s, bytes_max)]
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def drain(response: aiohttp.ClientResponse) -> None:
+    """Reads what an answer has behind its own end, so that the connection can be used again; one
+    that does not end by then is closed by whoever holds it."""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(DRAIN_S):
+            for _ in range(DRAIN_READS_MAX):
+                if not await response.content.readany():
+                    return

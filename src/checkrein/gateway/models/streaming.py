@@ -60,6 +60,7 @@ class Streaming:
             self._finish()
         if not self._answer.begun:
             await self._answer.begin(200, self._head)
+        await reading.drain(reply.response)
         await self._answer.end()
 
     async def _events(self, events: list[sse.Event]) -> None:
