@@ -53,22 +53,53 @@ async def pieces(
 ) -> AsyncIterator[bytes]:
     """The body as it comes. Raises Refusal: too much, cut off, stalled."""
     inflater = Inflater(response.headers.get("content-encoding", ""), upstream, bytes_max)
-    read = response.content.readany
-    while True:
+    watch = _Watch(response.content, chunk_s)
+    try:
+        while data := await watch.read():
+            yield inflater.take(data)
+    except TimeoutError as error:
+        raise failed(
+            upstream, f"has sent nothing for {chunk_s:g} s in the middle of its answer",
+            504, "upstream_timeout",
+        ) from error  # fmt: skip
+    except (aiohttp.ClientError, OSError) as error:
+        why = f"broke off its answer ({type(error).__name__})"
+        raise failed(upstream, why) from error
+    finally:
+        watch.end()
+
+
+class _Watch:
+    """Reads, and breaks off what does not come in time. One timer serves all pieces of an answer: a
+    timer of its own for each would cost as much as reading it."""
+
+    def __init__(self, content: aiohttp.StreamReader, chunk_s: float) -> None:
+        self._content, self._chunk_s = content, chunk_s
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._reading = False
+        self._timer = self._loop.call_later(chunk_s, self._look)
+
+    async def read(self) -> bytes:
+        """What has come; b"" at the end. Raises TimeoutError."""
+        self._since = self._loop.time()
+        self._reading = True
         try:
-            async with asyncio.timeout(chunk_s):
-                data = await read()
-        except TimeoutError as error:
-            raise failed(
-                upstream, f"has sent nothing for {chunk_s:g} s in the middle of its answer",
-                504, "upstream_timeout",
-            ) from error  # fmt: skip
-        except (aiohttp.ClientError, OSError) as error:
-            why = f"broke off its answer ({type(error).__name__})"
-            raise failed(upstream, why) from error
-        if not data:
-            return
-        yield inflater.take(data)
+            return await self._content.readany()
+        finally:
+            self._reading = False
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left_s = self._chunk_s
+        if self._reading:
+            left_s -= self._loop.time() - self._since
+            if left_s <= 0:
+                self._content.set_exception(TimeoutError("stalled"))
+                return
+        self._timer = self._loop.call_later(left_s, self._look)
 
 
 async def whole(
