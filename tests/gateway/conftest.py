@@ -65,7 +65,9 @@ class TwinLink(NoLink):
     def pact_of(self, agent: str) -> str | None:
         return self.pacts.get(agent)
 
-    async def learn(self, agent: str) -> None: ...
+    async def learn(self, agent: str) -> bool:
+        return True
+
     def catch_up(self, run: Run) -> None: ...
 
     def changed(self, run: Run) -> None:

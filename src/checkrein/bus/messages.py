@@ -44,7 +44,9 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     """The answer: where the buses are, the credential for both, and each agent's pact (YAML text,
-    empty: none stored). `pact_sets`: the same, whole and signed (`bus.pacts`)."""
+    empty: none stored). `pact_sets`: the same, whole and signed (`bus.pacts`). `gateway_url`: a
+    gateway that serves ("": none does), `gateway_socket` its Unix socket if it is on the asking
+    host, `gateway_providers` the protocols it has a key for."""
 
     session: str
     bus_urls: list[str]
@@ -55,13 +57,18 @@ class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int
     pacts: dict[str, str] = {}
     pact_sets: dict[str, bytes] = {}
+    gateway_url: str = ""
+    gateway_socket: str = ""
+    gateway_providers: list[str] = []
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Who a session is, as the api granted it: written to the bucket `sessions` before the grant is
     answered, so whatever a session does, this is there to hold it against. `user` is the public key
     of its newest credential, by which the servers' logs name it; `earlier` those of the credentials
-    before, which may still be in use."""
+    before, which may still be in use. `by`: `agent:NAME:KEY` when it was opened with an agent's
+    key, by which that session is cut when the key is taken back; "" for people and their
+    programs."""
 
     session: str
     kind: Holder
@@ -73,6 +80,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     environment: str = ""
     host: str = ""
     pid: int = 0
+    by: str = ""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,6 +114,15 @@ class RunGuard:
             self._see(now_ns)
             return self._judge_tool(action, granted=False, counts=False)
 
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        """The guards that are asked about an action of this kind and name, in order."""
+        if kind == "tool":
+            found = self._guards.get(name)
+            if found is None:
+                found = self._asked_of(self._case(Action(kind="tool", name=name)))
+            return tuple(each for each, _ in found)
+        return ("models", "budgets") if self.budgeted else ("models",)
+
     def step(self, now_ns: int) -> Verdict:
         """A new step is about to begin. Counts it if allowed."""
         with self._lock:

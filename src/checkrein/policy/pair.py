@@ -35,6 +35,9 @@ class PairGuard:
         """What the pact in force would say of a tool call that is not made for another reason."""
         return self.enforced.would(action, now_ns)
 
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        return self.enforced.asked(kind, name)
+
     def routed(self, model: str, now_ns: int) -> Route | None:
         """As the pact in force says."""
         return self.enforced.routed(model, now_ns)

@@ -24,6 +24,7 @@ class Guard(Protocol):
         self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
         model: str = "", call_id: str = "",
     ) -> None: ...  # fmt: skip
+    def asked(self, kind: str, name: str) -> tuple[str, ...]: ...
     def step(self, now_ns: int) -> Verdict: ...
     def placed(self, place: Place) -> None: ...
     def heard(self, role: str, text: str) -> None: ...
@@ -79,6 +80,14 @@ class Seat:
             return self._guard.would(action, now_ns)
         except Exception as error:
             return _erred("would", error)
+
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        """The names of the guards that are asked about an action; () where that is not known."""
+        try:
+            return self._guard.asked(kind, name)
+        except Exception as fault:
+            quiet.fault("guard.asked", fault)
+            return ()
 
     def step(self, now_ns: int) -> Verdict:
         try:
@@ -217,6 +226,9 @@ class Failed:
 
     def objections(self, output: Any) -> list[str]:
         return [self._verdict.reason]
+
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        return ("guard",)
 
     def adopt(self, enforced: Pact, shadow: Pact | None = None) -> None:
         raise RuntimeError(self._verdict.reason)
