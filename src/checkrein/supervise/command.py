@@ -41,6 +41,8 @@ from checkrein.world import REAL, World
 
 _log = logging.getLogger(__name__)
 CONTACT_WAIT_S = 2.0
+GATEWAY_WAIT_S = 20.0
+"""For a program that is not to start without a gateway: it would be refused, not begin alone."""
 """How long the program waits for the server before it starts without."""
 BUS_S = 3.0
 """How long the end of the program may wait for its last events to be on the bus."""
@@ -181,7 +183,8 @@ class _Service:
         tasks: asyncio.TaskGroup,
     ) -> int:  # fmt: skip
         with suppress(TimeoutError):
-            async with asyncio.timeout(CONTACT_WAIT_S):
+            behind = self.options.gateway == "always"
+            async with asyncio.timeout(GATEWAY_WAIT_S if behind else CONTACT_WAIT_S):
                 await link.settled.wait()
         if link.error:
             self._say(f"no contact with the server, recording locally: {link.error}", True)
@@ -253,7 +256,8 @@ class _Service:
     ) -> tuple[dict[str, str], RunRecord]:
         """What the program is given, and its run with the level that this reaches. Raises
         NoGateway."""
-        record, session = self.manifest.run, supervisor.session
+        record = self.manifest.run
+        session = grant.session if grant is not None else supervisor.session
         access = await self.key.get(grant, record, session, held.pid)
         environment = agent_environment(self.options, self.place, self.manifest, access)
         record = msgspec.structs.replace(record, level=level_of(environment, access))
