@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from checkrein.server.demo.cast import CAST
 from checkrein.server.demo.models import ModelServer
+from checkrein.server.demo.stranger import introduce
+from checkrein.server.demo.troupe import Troupe
+from checkrein.world import REAL
 from tests.system import System, eventually
 
 AGENT = Path(__file__).with_name("announcing_agent.py")
@@ -126,3 +130,23 @@ def test_a_call_made_around_the_sdk_is_noticed(system: System, key: str) -> None
         )  # fmt: skip
     assert [signal["level"] for signal in signals] == ["breach"]
     assert alone["call_id"] in signals[0]["why"]
+
+
+async def test_a_program_that_knows_nothing_of_us_is_refused_all_the_same(system: System) -> None:
+    part = next(part for part in CAST if part.stranger)
+    key = await introduce(system.url, system.token, part)
+    troupe = Troupe(REAL, system.url, system.token, system.gateway, system.folder)
+    said = troupe.start(part, key)
+    assert not [name for name in troupe.environment(part, key) if name.startswith("CHECKREIN_")]
+    eventually(lambda: troupe.over, what="the program has ended")
+    assert "[checkrein]" in said.read_text()
+    assert "must never have run" not in said.read_text()
+    (run,) = system.get(f"/api/v1/runs?agent={part.agent}")
+    events = of_calls(system, run["run_id"], 6)
+    assert [event["type"] for event in events] == list(OF_CALLS) * 2
+    assert not any(event.get("announced") for event in events)
+    decisions = [
+        event for event in system.get(f"/api/v1/runs/{run['run_id']}/events")
+        if event["type"] == "scope.decision"
+    ]  # fmt: skip
+    assert [(each["verdict"], each["rule"]) for each in decisions] == [("deny", "tools.pay.allow")]
