@@ -175,5 +175,3 @@ async def test_auto_finds_the_newest_revision(mcp_house: McpHouses) -> None:
     async with mcp_house(pact=PACT) as house, house.client("auto") as client:
         assert client.session.protocol_version == "2026-07-28"
         assert text_of(await client.call_tool("echo", {"text": "x"})) == "x"
-
-

@@ -13,12 +13,12 @@ The model is not in the webhook's body: agentgateway puts it in a header, `x-che
 """
 
 import itertools
-import json
 from asyncio import timeout
 from typing import Any
 
 import msgspec
 
+from checkrein.events import strict
 from checkrein.gateway.decide.guardrails import (
     UNNAMED,
     Guardrails,
@@ -36,6 +36,7 @@ from checkrein.sdk.instruments import exchange
 PREFIX = "/decide/agentgateway"
 MODEL_HEADER = "x-checkrein-model"
 PARTIAL_HEADER = "x-envoy-auth-partial-body"
+DEPTH_MAX = 64
 BODY_BYTES_MAX = 32 * 1024 * 1024
 AUTHZ_WAIT_S = 1.5
 """agentgateway gives up after 2 s."""
@@ -172,8 +173,8 @@ def calls_in(body: bytes) -> list[tuple[Any, str, Any]]:
     if not body.strip():
         return []
     try:
-        found = json.loads(body, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+        found = strict.read_with_care(body, DEPTH_MAX)
+    except strict.NotStrict as error:
         raise Refusal(400, "bad_request", f"the body is no clear JSON: {error}") from error
     calls = []
     for message in found if isinstance(found, list) else [found]:
@@ -194,13 +195,6 @@ def calls_in(body: bytes) -> list[tuple[Any, str, Any]]:
 def shape(refusal: Refusal) -> dict[str, Any]:
     status = refusal.status if refusal.status >= 400 else 403
     return {"action": {"body": refusal.text, "status_code": status, "reason": refusal.reason}}
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
 
 
 def _read(body: bytes, kind: Any) -> Any:
