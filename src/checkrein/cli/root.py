@@ -22,6 +22,7 @@ _COMMANDS: Commands = {
     "deny": ("checkrein.cli.approvals:deny", "Refuse a call that waits for an answer."),
     "escalations": ("checkrein.cli.escalations:escalations", "What somebody must take note of."),
     "acknowledge": ("checkrein.cli.escalations:acknowledge", "Take note of an escalation."),
+    "agent": ("checkrein.cli.agent:agent", "Agents by name: add, list, keys, revoke."),
     "mcp": ("checkrein.cli.mcp:mcp", "A tool server by stdio, through the gateway."),
     "mcp-tools": ("checkrein.cli.mcp_tools:mcp_tools", "Tools of servers, and changes to them."),
     "agents": ("checkrein.cli.agents:agents", "The agents, and how many runs each has."),

@@ -2,6 +2,7 @@
 
     [gateway]
     look_ahead = 256                       # characters held back in a stream before they are judged
+    names = "house.names:find"             # finds names of persons; see docs/redaction.md
     allow_addresses = ["10.1.0.0/16"]      # private addresses that upstreams may have all the same
 
     [gateway.models.openai]                # also `anthropic`, or a name of your own with `protocol`
@@ -89,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mcp: dict[str, McpServer] = {}
     look_ahead: int = LOOK_AHEAD_CHARS
     allow_addresses: tuple[str, ...] = ()
+    names: str = ""
     idle_s: float = 900.0
     """A run that the gateway itself began ends when nothing has come for so long."""
 
@@ -119,6 +121,7 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True):
     mcp: dict[str, _Mcp] = {}
     look_ahead: int = LOOK_AHEAD_CHARS
     allow_addresses: list[str] = []
+    names: str = ""
     idle_s: float = 900.0
 
 
@@ -150,7 +153,7 @@ def settings_of(config: Mapping[str, Any], environ: Mapping[str, str]) -> Settin
     return Settings(
         models=models, mcp={name: _mcp(name, server) for name, server in given.mcp.items()},
         look_ahead=given.look_ahead, allow_addresses=tuple(given.allow_addresses),
-        idle_s=given.idle_s,
+        names=given.names, idle_s=given.idle_s,
     )  # fmt: skip
 
 

@@ -71,6 +71,8 @@ class Serving:
                 try:
                     await self._judged(visit, screen, way, speech, request, answer, found)
                 finally:
+                    if screen.active:
+                        visit.ran("redact")
                     if screen.active and screen.counts:
                         visit.facts["redacted"] = dict(screen.counts)
         except Refusal as refusal:

@@ -14,7 +14,7 @@ from checkrein.bus.types import Bucket, BusError, Entry, WrongRevision
 from checkrein.server.api.problems import Ambiguous, NotThere, Unready
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
-from checkrein.server.api.tokens import who
+from checkrein.server.api.roles import who
 
 NAME_CHARS_MAX = 300
 
