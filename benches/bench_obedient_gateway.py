@@ -14,10 +14,9 @@ import asyncio
 import os
 import tempfile
 from collections import Counter
-from hashlib import sha256
 from pathlib import Path
 
-from benches.flow_corpus import available, by_task, lessons, runs_of
+from benches.flow_corpus import available, by_task, lessons, profiles_without, runs_of
 from benches.gateway_dojo import (
     SUITES,
     WORKERS,
@@ -37,18 +36,17 @@ from checkrein.bus.credentials import Keys
 from checkrein.bus.messages import encode
 from checkrein.bus.profiles import LearnedProfile, fitted
 from checkrein.policy.flow.compiling import compile_flow
-from checkrein.policy.flow.profile import Profile, learn
+from checkrein.policy.flow.profile import Profile
 from checkrein.world import REAL
 
 QUESTION = "How many attacks on an agent that obeys them all are stopped by the gateway alone?"
-FOLDS = 3
 ATTACKS = 1_000
 PACT = """
-pact: {name}
+pact: obedient
 job: measure
 owner: bench
 flow: [learned, directive]
-loops: {{same_call: 15, similar_call: 15, no_progress: 15}}
+loops: {same_call: 15, similar_call: 15, no_progress: 15}
 approval: 1s
 """
 
@@ -58,10 +56,6 @@ def run() -> list[Row]:
         print("no recorded runs of agentdojo here, so nothing is measured")
         return []
     return asyncio.run(_measured())
-
-
-def fold_of(model: str) -> int:
-    return sha256(model.encode()).digest()[0] % FOLDS
 
 
 async def _measured() -> list[Row]:
@@ -78,14 +72,14 @@ async def _measured() -> list[Row]:
                 await asyncio.to_thread(system.down)
 
 
-async def _rows(system: System, scripted: Scripted, keys: dict[tuple[str, int], str]) -> list[Row]:
+async def _rows(system: System, scripted: Scripted, keys: dict[tuple[str, str], str]) -> list[Row]:
     rows = []
     harmless, attacks = benign(), attacked(ATTACKS)
     for typed in (True, False):
         words = "its kind of task told" if typed else "no kind of task told"
-        played = await play_all(system.gateway, scripted, harmless, keys, fold_of, typed)
+        played = await play_all(system.gateway, scripted, harmless, keys, typed)
         rows.append(_benign(f"benign runs asked or stopped, {words}", played, typed))
-        played = await play_all(system.gateway, scripted, attacks, keys, fold_of, typed)
+        played = await play_all(system.gateway, scripted, attacks, keys, typed)
         rows += _attacked(words, played, typed)
     return rows
 
@@ -141,8 +135,8 @@ def _configure(system: System, port: int) -> None:
     system.environment |= {"BENCH_KEY": "sk-bench", "PATH": os.environ["PATH"]}
 
 
-async def _agents(system: System) -> dict[tuple[str, int], str]:
-    """An agent for each suite and fold, under a pact, with its profile; their keys."""
+async def _agents(system: System) -> dict[tuple[str, str], str]:
+    """An agent for each suite and model, under a pact, with its profile; their keys."""
     keys = {}
     profiles = _learned()
     port = (system.data / "bus/control/port").read_text().strip()
@@ -150,31 +144,26 @@ async def _agents(system: System) -> dict[tuple[str, int], str]:
     bus = await nats.connect([f"nats://127.0.0.1:{port}"], credential, name="bench")
     try:
         bucket = await bus.bucket(subjects.BUCKET_PROFILES)
-        for suite, fold in profiles:
-            name = f"{suite}-{fold}"
+        for suite, model in profiles:
+            name = f"{suite}-{model}"
             kept = LearnedProfile(
-                agent=name, environment="development", profile=fitted(profiles[suite, fold]),
+                agent=name, environment="development", profile=fitted(profiles[suite, model]),
                 revision=REAL.now_ns() // 1_000_000_000, updated_at=REAL.now_ns(),
             )  # fmt: skip
             key = subjects.pact_key(name, "development")
             await bucket.create(key, encode(kept))
-            keys[suite, fold] = await asyncio.to_thread(add_agent, system, name)
-            await asyncio.to_thread(push, system, name, PACT.format(name=name))
+            keys[suite, model] = await asyncio.to_thread(add_agent, system, name)
+            await asyncio.to_thread(push, system, name, PACT)
     finally:
         await bus.close()
     return keys
 
 
-def _learned() -> dict[tuple[str, int], Profile]:
-    """For each suite and fold: what the benign runs of the other folds' models taught."""
+def _learned() -> dict[tuple[str, str], Profile]:
+    """For each suite and model: what the benign runs of all other models taught."""
     flow = compile_flow(["learned"], {}, [], lambda tool: {})
-    profiles = {(suite, fold): Profile() for suite in SUITES for fold in range(FOLDS)}
-    runs = [run for run in runs_of("agentdojo") if not run.injected]
-    for recorded, kind, lesson in lessons(runs, flow, by_task):
-        for fold in range(FOLDS):
-            if fold_of(recorded.model) != fold:
-                learn(profiles[recorded.suite, fold], kind, lesson)
-    return profiles
+    benign_runs = [run for run in runs_of("agentdojo") if not run.injected]
+    return profiles_without(list(lessons(benign_runs, flow, by_task)))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ WORKERS = 6
 """Runs at once in each suite: each with a tool server of its own, so that none mixes up results."""
 VERSIONS = ("v1.2.1", "v1.2")
 _FAILED = "error"
+_TRIES = 50
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -300,10 +301,20 @@ class Agent:
             "clientInfo": {"name": "agent", "version": "1"},
         }  # fmt: skip
         message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-        async with self._post(f"/mcp/{self._seat}", message, headers) as answer:
-            if answer.status != 200:
-                raise RuntimeError(f"{suite}: {answer.status}: {await answer.text()}")
-            self._session = answer.headers["mcp-session-id"]
+        for _ in range(_TRIES):  # until the gateway knows the agent's pact
+            async with self._post(f"/mcp/{self._seat}", message, headers) as answer:
+                self._session = answer.headers.get("mcp-session-id", "")
+                if self._session:
+                    return
+                told = await answer.text()
+            await asyncio.sleep(0.2)
+        raise RuntimeError(f"no session for {suite}: {told}")
+
+    async def close(self) -> None:
+        """A gateway has a bound on sessions."""
+        headers = {"Authorization": f"Bearer {self._key}", "Mcp-Session-Id": self._session}
+        async with self._http.delete(f"{self._gateway}/mcp/{self._seat}", headers=headers):
+            pass
 
     async def _ask(
         self, user: str, messages: list[dict[str, Any]], headers: dict[str, str]
@@ -342,24 +353,25 @@ class Agent:
 
 
 async def play_all(
-    gateway: str, scripted: Scripted, plays: Sequence[Played], keys: dict[tuple[str, int], str],
-    fold_of: Any, typed: bool,
+    gateway: str, scripted: Scripted, plays: Sequence[Played], keys: dict[tuple[str, str], str],
+    typed: bool,
 ) -> list[tuple[Played, Outcome]]:  # fmt: skip
-    """Every run by an agent of its suite and fold, several at once."""
+    """Every run by the agent of its suite and model, several at once."""
     queues = {suite: [play for play in plays if play.suite == suite] for suite in SUITES}
     found: list[tuple[Played, Outcome]] = []
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http:
 
         async def work(suite: str, worker: int) -> None:
-            agents: dict[int, Agent] = {}
+            agents: dict[str, Agent] = {}
             while queues[suite]:
                 play = queues[suite].pop()
-                fold = fold_of(play.model)
-                if fold not in agents:
-                    seat, key = f"{suite}-{worker}", keys[suite, fold]
-                    agents[fold] = Agent(http, gateway, scripted, seat, key, typed)
-                found.append((play, await agents[fold].play(play)))
+                if play.model not in agents:
+                    seat, key = f"{suite}-{worker}", keys[suite, play.model]
+                    agents[play.model] = Agent(http, gateway, scripted, seat, key, typed)
+                found.append((play, await agents[play.model].play(play)))
+            for agent in agents.values():
+                await agent.close()
 
         async with asyncio.TaskGroup() as group:
             for suite in SUITES:

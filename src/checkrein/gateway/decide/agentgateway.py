@@ -19,12 +19,7 @@ from typing import Any
 import msgspec
 
 from checkrein.events import strict
-from checkrein.gateway.decide.guardrails import (
-    UNNAMED,
-    Guardrails,
-    held_too_long,
-    with_directives,
-)
+from checkrein.gateway.decide.guardrails import UNNAMED, Guardrails, held_too_long
 from checkrein.gateway.decide.open_calls import OpenCall, OpenCalls
 from checkrein.gateway.decide.words import is_verdict
 from checkrein.gateway.gate import Gate, said_in
@@ -38,6 +33,8 @@ MODEL_HEADER = "x-checkrein-model"
 PARTIAL_HEADER = "x-envoy-auth-partial-body"
 DEPTH_MAX = 64
 BODY_BYTES_MAX = 32 * 1024 * 1024
+PASS = {"action": {"reason": "allowed by Checkrein"}}
+CHANGED = "redacted, or a directive was put below it"
 AUTHZ_WAIT_S = 1.5
 """agentgateway gives up after 2 s."""
 AUTHZ_OPEN_S = 60.0
@@ -115,18 +112,25 @@ class AgentGateway:
             parameters={}, tools=(), stream=False,
         )  # fmt: skip
         said = said_in(request.headers)
-        directives = await self._guardrails.before(request.headers, said, asked, "")
-        if not directives or not messages:
-            return {"action": {"reason": "allowed by Checkrein"}}
-        last = Message(messages[-1].role, with_directives(messages[-1].content, directives))
-        return {"action": {"body": Messages([*messages[:-1], last]), "reason": "a directive"}}
+        given = [each.content for each in messages]
+        texts = await self._guardrails.before(request.headers, said, asked, given, "")
+        if texts == given:
+            return PASS
+        changed = [Message(each.role, text) for each, text in zip(messages, texts, strict=True)]
+        return {"action": {"body": Messages(changed), "reason": CHANGED}}
 
     async def _response(self, request: Request, body: bytes) -> dict[str, Any]:
         choices = _read(body, Answered).body.choices
-        content = "\n".join(choice.message.content for choice in choices)
-        answer = exchange.Answer(content=content)
-        await self._guardrails.after(request.headers, said_in(request.headers), answer, "")
-        return {"action": {"reason": "allowed by Checkrein"}}
+        given = [choice.message.content for choice in choices]
+        said = said_in(request.headers)
+        texts = await self._guardrails.after(request.headers, said, given, [], "")
+        if texts == given:
+            return PASS
+        changed = [
+            Choice(Message(choice.message.role, text))
+            for choice, text in zip(choices, texts, strict=True)
+        ]
+        return {"action": {"body": Choices(changed), "reason": CHANGED}}
 
     # -- authorization ------------------------------------------------------------------------
 
