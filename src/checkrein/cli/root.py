@@ -22,6 +22,7 @@ _COMMANDS: Commands = {
     "deny": ("checkrein.cli.approvals:deny", "Refuse a call that waits for an answer."),
     "escalations": ("checkrein.cli.escalations:escalations", "What somebody must take note of."),
     "acknowledge": ("checkrein.cli.escalations:acknowledge", "Take note of an escalation."),
+    "agent": ("checkrein.cli.agent:agent", "Agents by name: add, list, keys, revoke."),
     "agents": ("checkrein.cli.agents:agents", "The agents, and how many runs each has."),
     "coverage": ("checkrein.cli.coverage:coverage", "Who sees which calls of each agent."),
     "pact": ("checkrein.cli.pact:pact", "Pacts: check, push, compare, promote, list."),

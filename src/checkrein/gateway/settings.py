@@ -8,7 +8,8 @@
     [gateway.models.openai]                # also `anthropic`, or a name of your own with `protocol`
     url = "https://…/v1"
     key_env = "OPENAI_API_KEY"             # or key_file = "…"
-    timeout_s = 600
+    timeout_s = 600                        # until it begins to answer
+    chunk_s = 120                          # between two pieces of an answer
     retries = 2
     fallback = ["other"]                   # tried in order when this one fails
 
@@ -53,6 +54,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""
     timeout_s: float = 600.0
     connect_s: float = 5.0
+    chunk_s: float = 120.0
     retries: int = 2
     fallback: tuple[str, ...] = ()
 
@@ -97,6 +99,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     key_file: str = ""
     timeout_s: float = 600.0
     connect_s: float = 5.0
+    chunk_s: float = 120.0
     retries: int = 2
     fallback: list[str] = []
 
@@ -162,7 +165,7 @@ def _upstream(name: str, given: _Model) -> Upstream:
     return Upstream(
         name=name, protocol=protocol, url=url.rstrip("/"), key_env=key_env,  # type: ignore[arg-type] # checked above
         key_file=given.key_file, timeout_s=given.timeout_s, connect_s=given.connect_s,
-        retries=given.retries, fallback=tuple(given.fallback),
+        chunk_s=given.chunk_s, retries=given.retries, fallback=tuple(given.fallback),
     )  # fmt: skip
 
 

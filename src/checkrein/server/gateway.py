@@ -144,7 +144,7 @@ class _Gateway:
             return link
 
         record = HushedRecorder(CleanRecorder(recorder, self.known))
-        client = Client(config, record, place_of, make, context.world)
+        client = Client(config, record, place_of, make, context.world, host=False)
         await asyncio.to_thread(_start, client)
         self._sessions[environment] = links[0]
         return Desk(client, links[0])

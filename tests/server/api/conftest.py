@@ -99,7 +99,8 @@ class FakeArchive:
             of = [e for e in self.events if parameters.get("agent", e["agent"]) == e["agent"]]
             if name == "coverage_paths":
                 return coverage.paths(of)
-            return coverage.counted(of, by_run=name == "coverage_runs")
+            gateways = coverage.gateways_of(of)
+            return coverage.counted(of, gateways, by_run=name == "coverage_runs")
         wanted = {k: v for k, v in parameters.items() if k in ("run_id", "task_id", "agent")}
         return [
             {**e, "position": position_of(e["ts"], e["recorder"], e["seq"], e["agent"])}

@@ -6,7 +6,7 @@ kept. Every change is in the audit stream before it is answered.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -86,6 +86,24 @@ class Agents:
         record = self._by_name.get(agent)
         return record is not None and record.revoked_at > 0
 
+    async def still(self, agents: Iterable[str], asks: Identity) -> bool:
+        """Whether none of these is revoked, nor the key that is asked with, read afresh. Raises
+        BusError."""
+        for agent in agents:
+            if self._bucket is None or agent not in self._by_name:
+                continue
+            entry = await self._bucket.get(subjects.token(agent))
+            record = _read(entry) if entry is not None else None
+            if record is None or record.revoked_at:
+                return False
+            if (
+                asks.agent == agent
+                and asks.key
+                and not any(key.digest.startswith(asks.key) for key in record.keys)
+            ):
+                return False
+        return True
+
     # -- changes ------------------------------------------------------------------------------
 
     async def add(self, wanted: AgentRecord, by: str, label: str = "") -> tuple[AgentRecord, str]:
@@ -130,7 +148,7 @@ class Agents:
 
         return await self._change(agent, change, "revoke", by, "")
 
-    async def revoke_key(self, agent: str, prefix: str, by: str) -> tuple[AgentRecord, list[str]]:
+    async def revoke_key(self, agent: str, prefix: str, by: str) -> tuple[AgentRecord, str]:
         """Takes back the one key whose digest begins so; the beginning of its digest, as sessions
         remember it. Raises NoAgent (none, or several), BusError."""
         gone: list[str] = []
@@ -145,7 +163,7 @@ class Agents:
             )
 
         record = await self._change(agent, change, "revoke_key", by, prefix)
-        return record, [digest[:SHOWN_CHARS] for digest in gone]
+        return record, gone[0][:SHOWN_CHARS]
 
     async def _change(
         self, agent: str, change: Callable[[AgentRecord | None], AgentRecord], verb: str, by: str,

@@ -17,6 +17,7 @@ from checkrein.server.api.live import Live
 from checkrein.server.api.metrics import Metrics
 from checkrein.server.api.pact_book import PactBook
 from checkrein.server.api.recent import Recent
+from checkrein.server.api.revoking import Push, Revoking
 from checkrein.server.api.roles import Identity
 from checkrein.server.api.run_tokens import RunTokens
 from checkrein.server.api.tail import Tail
@@ -68,6 +69,7 @@ class Services:
     tokens: Tokens
     agents: Agents
     run_tokens: RunTokens
+    revoking: Revoking
     started_ns: int
     spawn: Callable[[Work], None]
     """Runs something beside the requests, for as long as the role works."""
@@ -91,6 +93,7 @@ def assemble(
     urls: tuple[tuple[str, ...], tuple[str, ...]],
     minter: Minter,
     spawn: Callable[[Work], None],
+    push: Push,
 ) -> Services:
     """The parts, wired in a straight line. Nothing runs yet."""
     bus, control_bus = buses
@@ -105,6 +108,7 @@ def assemble(
         hub=hub, history=history, controls=controls, follower=follower,
         pacts=pacts, tokens=Tokens(world, control_bus),
         agents=Agents(world, control_bus), run_tokens=RunTokens(world, control_bus),
+        revoking=Revoking(world, control_bus, push),
         started_ns=world.monotonic_ns(), spawn=spawn,
     )  # fmt: skip
     _describe(services)
