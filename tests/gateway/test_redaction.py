@@ -238,8 +238,9 @@ def test_known_keys_in_all_their_forms() -> None:
 
 
 def test_known_keys_are_those_of_the_settings() -> None:
-    config = {"gateway": {"models": {"openai": {"key_file": "/nowhere/at/all"}},
-                          "mcp": {"crm": {"url": "http://127.0.0.1:1/mcp", "key_env": "CRM"}}}}  # fmt: skip
+    crm = {"url": "http://127.0.0.1:1/mcp", "key_env": "CRM"}
+    models = {"openai": {"key_file": "/nowhere/at/all"}}
+    config = {"gateway": {"models": models, "mcp": {"crm": crm}}}
     environ = {"ANTHROPIC_API_KEY": "sk-ant-x-1234567890", "CRM": "crm-key-1234"}
     known = known_keys(settings_of(config, environ), environ)
     assert known.text("sk-ant-x-1234567890 crm-key-1234") == f"{MARK} {MARK}"
