@@ -46,6 +46,7 @@ Control bus
     bucket `contained`              <agent>           `identities.Contained`: shut out everywhere
     bucket `halted`                 <agent>.<name>    `identities.HaltedRun`: refused at gateways
     bucket `gateways`               <session>         `identities.GatewayRecord`: who serves, where
+    bucket `mcp_tools`              <server>.<tool>   `tool_pins.ToolPin`: tools as first seen
 """
 
 import re
@@ -171,6 +172,10 @@ def pact_key_of(key: str) -> tuple[str, str]:
     return name_of(agent), name_of(environment)
 
 
+def tool_key(server: str, tool: str) -> str:
+    return f"{token(server)}.{token(tool)}"
+
+
 def inbox(session: str) -> str:
     """The prefix of the only inboxes this session may listen on."""
     return f"_INBOX_{session}"
@@ -202,6 +207,7 @@ BUCKET_RUN_TOKENS = "run_tokens"
 BUCKET_REVOCATIONS = "revocations"
 BUCKET_CONTAINED = "contained"
 BUCKET_GATEWAYS = "gateways"
+BUCKET_MCP_TOOLS = "mcp_tools"
 BUCKET_HALTED = "halted"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
@@ -229,5 +235,6 @@ BUCKETS = (
     BUCKET_REVOCATIONS,
     BUCKET_CONTAINED,
     BUCKET_GATEWAYS,
+    BUCKET_MCP_TOOLS,
     BUCKET_HALTED,
 )

@@ -23,6 +23,8 @@ _COMMANDS: Commands = {
     "escalations": ("checkrein.cli.escalations:escalations", "What somebody must take note of."),
     "acknowledge": ("checkrein.cli.escalations:acknowledge", "Take note of an escalation."),
     "agent": ("checkrein.cli.agent:agent", "Agents by name: add, list, keys, revoke."),
+    "mcp": ("checkrein.cli.mcp:mcp", "A tool server by stdio, through the gateway."),
+    "mcp-tools": ("checkrein.cli.mcp_tools:mcp_tools", "Tools of servers, and changes to them."),
     "agents": ("checkrein.cli.agents:agents", "The agents, and how many runs each has."),
     "coverage": ("checkrein.cli.coverage:coverage", "Who sees which calls of each agent."),
     "pact": ("checkrein.cli.pact:pact", "Pacts: check, push, compare, promote, list."),

@@ -4,10 +4,11 @@ key → caller → not shut out → its run → in flight → (guard, record: `V
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from checkrein.bus.identities import Contained
+from checkrein.bus.types import Bucket
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
 from checkrein.gateway.known import KnownKeys
@@ -54,6 +55,8 @@ class Gate:
         """The tools of each MCP server as last listed: they are judged when they are called here,
         so not when a model proposes them."""
         self.screen_for: ScreenFor = self.screens
+        self.open_bucket: Callable[[str], Awaitable[Bucket]] | None = None
+        """How parts come to buckets of the control bus; None without one."""
 
     @asynccontextmanager
     async def visit(

@@ -6,6 +6,7 @@ from typing import Protocol
 from checkrein.gateway.app import Route
 from checkrein.gateway.decide import part as decide
 from checkrein.gateway.gate import Gate
+from checkrein.gateway.mcp import part as mcp
 from checkrein.gateway.models.part import open_models
 
 
@@ -20,4 +21,4 @@ class Part(Protocol):
 
 OpenPart = Callable[[Gate], Awaitable[Part]]
 
-PARTS: list[OpenPart] = [open_models, decide.open_part]
+PARTS: list[OpenPart] = [open_models, mcp.open_part, decide.open_part]

@@ -78,6 +78,9 @@ class McpServer(msgspec.Struct, frozen=True, kw_only=True):
     key_env: str = ""
     timeout_s: float = 60.0
     trust_changes: bool = False
+    """Whether a tool that is not what it was may be called without anybody having approved it."""
+    sampling: bool = False
+    """Whether this server may ask its client for a model's answer."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +113,7 @@ class _Mcp(msgspec.Struct, forbid_unknown_fields=True):
     key_env: str = ""
     timeout_s: float = 60.0
     trust_changes: bool = False
+    sampling: bool = False
 
 
 class _Gateway(msgspec.Struct, forbid_unknown_fields=True):
@@ -177,7 +181,7 @@ def _mcp(name: str, given: _Mcp) -> McpServer:
         _check_url(where, given.url)
     return McpServer(
         name=name, url=given.url, command=tuple(given.command), key_env=given.key_env,
-        timeout_s=given.timeout_s, trust_changes=given.trust_changes,
+        timeout_s=given.timeout_s, trust_changes=given.trust_changes, sampling=given.sampling,
     )  # fmt: skip
 
 

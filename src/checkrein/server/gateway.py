@@ -87,6 +87,7 @@ class _Gateway:
     async def serve(self, group: asyncio.TaskGroup, sockets: list[socket.socket]) -> None:
         context = self._context
         await self.keys.open(context.control_bus)
+        self.gate.open_bucket = context.control_bus.bucket
         parts = [await open_part(self.gate) for open_part in PARTS]
         await self.runs.desk(_first_environment(context))
         beside = [

@@ -34,7 +34,8 @@ them, but is written in another way, needs the token."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
     ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
-     "tokens", "run-tokens", "approvals", "escalations", "status", "stream", "contents",
+     "tokens", "run-tokens", "approvals", "escalations", "mcp-tools", "status", "stream",
+     "contents",
      "healthz", "metrics")
 )  # fmt: skip
 
