@@ -67,13 +67,10 @@ class Serving:
         try:
             async with self._gate.visit(request.headers, provider) as visit:
                 screen = self._gate.screen_for(visit)
-                try:
-                    await self._judged(visit, screen, way, speech, request, answer, found)
-                finally:
-                    if screen.active:
-                        visit.ran("redact")
-                    if screen.active and screen.counts:
-                        visit.facts["redacted"] = dict(screen.counts)
+                if screen.active:
+                    visit.ran("redact")
+                visit.facts["redacted"] = screen.counts  # as they are when the passage is told
+                await self._judged(visit, screen, way, speech, request, answer, found)
         except Refusal as refusal:
             if not answer.begun:
                 raise
@@ -85,9 +82,9 @@ class Serving:
     ) -> None:  # fmt: skip
         given: dict[str, Any] = found.value
         body, upstream = self._routed(visit, given)
-        if screen.active:
-            body = screen.request(body)
-        asked, provider_tools = _asked(speech, body)
+        asked, provider_tools = _asked(speech, body)  # the guard hears what the agent said
+        screens = screen.active or self._gate.known.within(found.encoded)
+        sent = screen.request(body) if screens else body
         if self._proposals.waits(visit.run):
             self._proposals.heard(visit, speech.results(given))
         if provider_tools:
@@ -97,10 +94,11 @@ class Serving:
         turn = Turn(visit, call, asked)
         try:
             if call.directives:
-                body = speech.exchange.direct(body, [marked(text) for text in call.directives])
-            raw = found.encoded if body is given else _encode(body)
+                sent = speech.exchange.direct(sent, [marked(text) for text in call.directives])
+            raw = found.encoded if sent is given else _encode(sent)
             asking = Asked("POST", way.path, request.query, request.headers, raw)
             reply = await self._upstreams.ask(upstream, asking, visit.facts)
+            self._gate.known.learn(reply.key)
             try:
                 await self._answered(turn, screen, speech, reply, answer)
             finally:

@@ -165,6 +165,4 @@ class Streaming:
         turn.done(said)
         if turn.visit.announced:
             self._proposals.remember(turn.visit, said.tool_calls)
-        if self._screen.active and self._screen.counts:
-            turn.visit.facts["redacted"] = dict(self._screen.counts)
         turn.visit.passed("ok")
