@@ -124,11 +124,11 @@ async def test_resources_and_prompts_are_judged_too(mcp_house: McpHouses, mode: 
 async def test_a_halt_cuts_what_is_in_flight_there_too(mcp_house: McpHouses, mode: str) -> None:
     async with mcp_house(pact=PACT) as house, house.client(mode) as client:
         calling = asyncio.ensure_future(client.call_tool("slow", {}))
-        await asyncio.wait_for(house.calls.begun.wait(), 5)  # noqa: TID251 # a bound
+        await asyncio.wait_for(house.calls.begun.wait(), 5)  # a bound
         house.house.halt()
         with pytest.raises(MCPError, match="was halted: enough"):
             await calling
-        await asyncio.wait_for(house.calls.cancelled.wait(), 5)  # noqa: TID251 # a bound
+        await asyncio.wait_for(house.calls.cancelled.wait(), 5)  # a bound
         again = await client.call_tool("echo", {"text": "x"})
         assert again.is_error
         assert "was halted" in text_of(again)
@@ -140,9 +140,9 @@ async def test_a_halt_cuts_what_is_in_flight_there_too(mcp_house: McpHouses, mod
 async def test_who_hangs_up_cancels_there(mcp_house: McpHouses, mode: str) -> None:
     async with mcp_house(pact=PACT) as house, house.client(mode) as client:
         calling = asyncio.ensure_future(client.call_tool("slow", {}))
-        await asyncio.wait_for(house.calls.begun.wait(), 5)  # noqa: TID251 # a bound
+        await asyncio.wait_for(house.calls.begun.wait(), 5)  # a bound
         calling.cancel()
-        await asyncio.wait_for(house.calls.cancelled.wait(), 5)  # noqa: TID251 # a bound
+        await asyncio.wait_for(house.calls.cancelled.wait(), 5)  # a bound
         await within(5, lambda: house.events("passage"))
         assert house.events("passage")[0]["status"] == "cut"
         assert text_of(await client.call_tool("echo", {"text": "on"})) == "on"
