@@ -15,6 +15,8 @@ from typing import Literal
 
 import msgspec
 
+from checkrein.bus.subjects import token
+
 AGENT_KEY = "cra_"
 RUN_KEY = "crr_"
 RUN_KEY_LIFE_S = 300
@@ -91,6 +93,22 @@ class Contained(msgspec.Struct, frozen=True, kw_only=True):
     issued_by: str
     at: int
     command_id: str = ""
+
+
+class HaltedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway's own run of an agent that was halted: no other takes its place for as long as its
+    calls keep coming. `name` is what the agent calls the run (empty: nothing)."""
+
+    agent: str
+    name: str
+    run_id: str
+    reason: str = ""
+    issued_by: str = ""
+    at: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{token(self.agent)}.{token(self.name)}"
 
 
 class GatewayRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,7 +44,9 @@ class SessionRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     """The answer: where the buses are, the credential for both, and each agent's pact (YAML text,
-    empty: none stored). `pact_sets`: the same, whole and signed (`bus.pacts`)."""
+    empty: none stored). `pact_sets`: the same, whole and signed (`bus.pacts`). `gateway_url`: a
+    gateway that serves ("": none does), `gateway_socket` its Unix socket if it is on the asking
+    host, `gateway_providers` the protocols it has a key for."""
 
     session: str
     bus_urls: list[str]
@@ -55,6 +57,9 @@ class SessionGrant(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int
     pacts: dict[str, str] = {}
     pact_sets: dict[str, bytes] = {}
+    gateway_url: str = ""
+    gateway_socket: str = ""
+    gateway_providers: list[str] = []
 
 
 class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):

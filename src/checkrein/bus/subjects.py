@@ -43,6 +43,7 @@ Control bus
     bucket `agents`                 <agent>           `identities.AgentRecord`: keys, owner
     bucket `run_tokens`             <digest>          `identities.RunToken`: a run's key
     bucket `contained`              <agent>           `identities.Contained`: shut out everywhere
+    bucket `halted`                 <agent>.<name>    `identities.HaltedRun`: refused at gateways
     bucket `gateways`               <session>         `identities.GatewayRecord`: who serves, where
 """
 
@@ -199,6 +200,7 @@ BUCKET_TOKENS = "tokens"
 BUCKET_RUN_TOKENS = "run_tokens"
 BUCKET_CONTAINED = "contained"
 BUCKET_GATEWAYS = "gateways"
+BUCKET_HALTED = "halted"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
 BUCKET_APPROVALS = "approvals"
@@ -224,4 +226,5 @@ BUCKETS = (
     BUCKET_RUN_TOKENS,
     BUCKET_CONTAINED,
     BUCKET_GATEWAYS,
+    BUCKET_HALTED,
 )

@@ -10,10 +10,13 @@ from pathlib import Path
 import click
 
 from checkrein.supervise import command
-from checkrein.supervise.options import Options
+from checkrein.supervise.options import GatewayWanted, Options
 from checkrein.supervise.session import NAME_CHARS_MAX, can_name_an_agent
 
 USAGE_ERROR = 2
+_GATEWAY_WANTED: dict[bool | None, GatewayWanted] = {
+    None: "if there is one", True: "always", False: "never",
+}  # fmt: skip
 
 
 @click.command(
@@ -30,10 +33,15 @@ USAGE_ERROR = 2
     "--method", default="strongest", type=click.Choice(["strongest", "cgroup", "subreaper"]),
     help="How the process tree is held.",
 )  # fmt: skip
+@click.option(
+    "--gateway/--no-gateway", "gateway", default=None,
+    help="Model calls only through the gateway, whatever base URL is set / as they are set "
+    "(default: through it if there is one, unless a base URL is set).",
+)  # fmt: skip
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND…")
 def run(
     agent: str, room: str, environment: str, pact: str, url: str, verbose: bool, method: str,
-    program: tuple[str, ...],
+    gateway: bool | None, program: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Runs any program supervised and instrumented, without a change to it.
 
@@ -50,7 +58,8 @@ def run(
     options = _options(agent, room, environment, pact, program)
     if options is None:
         sys.exit(USAGE_ERROR)
-    sys.exit(_run(replace(options, url=url, verbose=verbose, method=method)))
+    wanted = _GATEWAY_WANTED[gateway]
+    sys.exit(_run(replace(options, url=url, verbose=verbose, method=method, gateway=wanted)))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -17,10 +17,11 @@ from checkrein.bus.identities import (
     RUN_KEY,
     AgentRecord,
     Contained,
+    HaltedRun,
     RunToken,
     digest_of,
 )
-from checkrein.bus.messages import MessageError, RunRecord, decode
+from checkrein.bus.messages import MessageError, RunRecord, decode, encode
 from checkrein.bus.types import Bucket, Bus, BusError, Entry
 from checkrein.gateway.types import Caller, Refusal
 from checkrein.world import World
@@ -43,7 +44,7 @@ class KeyBook:
         self, world: World, on_contained: Callable[[str, Contained | None], None],
         verify: Verifier = lambda token: None,
     ) -> None:  # fmt: skip
-        self._world, self._on_contained, self._verify = world, on_contained, verify
+        self.world, self._on_contained, self._verify = world, on_contained, verify
         self._agents: dict[str, AgentRecord] = {}
         self._agent_of: dict[str, str] = {}
         self._runs_keys: dict[str, RunToken] = {}
@@ -51,6 +52,8 @@ class KeyBook:
         self._buckets: dict[str, Bucket] = {}
         self.runs: dict[str, RunRecord] = {}
         self.contained: dict[str, Contained] = {}
+        self.halted: dict[str, HaltedRun] = {}
+        """By `HaltedRun.key`."""
 
     async def open(self, bus: Bus) -> None:
         """Reads all there is: before this returns, nobody may be let in. Raises BusError."""
@@ -90,7 +93,7 @@ class KeyBook:
             token = self._runs_keys.get(digest)
         if token is None:
             raise _unknown("this run's key is not known here: it is over, or was taken back")
-        if token.expires_at <= self._world.now_ns():
+        if token.expires_at <= self.world.now_ns():
             raise _unknown("this run's key has expired: nobody has renewed it")
         if self._revoked(token.agent):
             raise _unknown(f"agent {token.agent} was revoked")
@@ -146,7 +149,7 @@ class KeyBook:
                         take(entry)
             except BusError as error:
                 _log.warning("following %s: %s", name, error)
-            await self._world.sleep(RETRY_S)
+            await self.world.sleep(RETRY_S)
 
     def _takers(self) -> dict[str, Callable[[Entry], None]]:
         return {
@@ -154,6 +157,7 @@ class KeyBook:
             subjects.BUCKET_AGENTS: self._take_agent,
             subjects.BUCKET_RUN_TOKENS: self._take_run_token,
             subjects.BUCKET_RUNS: self._take_run,
+            subjects.BUCKET_HALTED: self._take_halted,
         }
 
     def _take_contained(self, entry: Entry) -> None:
@@ -187,6 +191,33 @@ class KeyBook:
             self.runs.pop(entry.key, None)
         else:
             self.runs[entry.key] = found
+
+    def _take_halted(self, entry: Entry) -> None:
+        found = _read(entry, HaltedRun)
+        if found is None:
+            self.halted.pop(entry.key, None)
+        else:
+            self.halted[entry.key] = found
+
+    async def remember(self, record: HaltedRun | None, key: str) -> None:
+        """Writes down, for every gateway and for later starts, that a run was halted (None: that
+        its calls have ceased). Tried until it is written."""
+        if record is None:
+            self.halted.pop(key, None)
+        else:
+            self.halted[key] = record
+        bucket = self._buckets[subjects.BUCKET_HALTED]
+        while True:
+            try:
+                if record is None:
+                    await bucket.delete(key)
+                else:
+                    await bucket.put(key, encode(record))
+            except BusError as error:
+                _log.warning("a halt cannot be written down yet: %s", error)
+                await self.world.sleep(RETRY_S)
+            else:
+                return
 
 
 def key_of(headers: Mapping[str, str]) -> str:

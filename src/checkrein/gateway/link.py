@@ -19,6 +19,7 @@ from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.bus import BusLink
 from checkrein.sdk.links.records import ordered_of
+from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
 from checkrein.sdk.links.types import Process, nobody
 from checkrein.sdk.rein import Ordered
@@ -73,15 +74,19 @@ class GatewayLink(BusLink):
         else:
             self._wake()
 
-    async def learn(self, agent: str) -> None:
-        """Returns when the agent's pact is here, or nobody answered in time. From any loop."""
+    async def learn(self, agent: str) -> bool:
+        """Whether what is in force for the agent is known here; asks for it if it is not. False:
+        nobody answered in time. From any loop."""
         loop = self._loop
-        if agent in self._own_agents or loop is None:
-            return
+        if agent in self._own_agents:
+            return True
+        if loop is None:
+            return False
         learning = asyncio.run_coroutine_threadsafe(self._learn(agent), loop)
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, BusError, NoSession):
             async with asyncio.timeout(LEARN_S):
-                await asyncio.wrap_future(learning)
+                return await asyncio.wrap_future(learning)
+        return False
 
     def catch_up(self, run: Run) -> None:
         """A run of another holder is known here from now on: what stands ordered of it holds."""
@@ -115,15 +120,17 @@ class GatewayLink(BusLink):
     def _covers(self, agents: list[str]) -> bool:
         return True
 
-    async def _learn(self, agent: str) -> None:
+    async def _learn(self, agent: str) -> bool:
+        """Raises BusError, NoSession."""
         self._agents.add(agent)
         control = self._control
         if control is None:
-            return
+            return False
         await self._granted(_SELF, sorted(self._agents))
+        await self._pact_news.ask_once([agent], control, self._session)
         if agent not in self._own_agents:
             self._own_agents.append(agent)
-        await self._pact_news.ask_once([agent], control, self._session)
+        return True
 
     async def _until_stopped(
         self, endpoint: Endpoint, agents: list[str], grant: SessionGrant, events: Bus,

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from checkrein.bus.identities import HaltedRun
 from checkrein.bus.pacts import place_of
 from checkrein.gateway.hush import HushedAllowance
 from checkrein.gateway.keybook import KeyBook
@@ -46,6 +47,8 @@ class Runs:
         self._opening = asyncio.Lock()
         self._own: dict[tuple[str, str], tuple[Run, Desk]] = {}
         self._mirrored: dict[str, tuple[Run, Desk]] = {}
+        self._asked_ns: dict[str, int] = {}
+        self._writing: set[asyncio.Task[None]] = set()
 
     async def of(self, caller: Caller, said: Announced) -> tuple[Run, Desk]:
         """The run that a call belongs to. Raises Refusal."""
@@ -84,9 +87,12 @@ class Runs:
             await asyncio.sleep(SWEEP_S)
             for key, (run, _) in list(self._own.items()):
                 idle_ns = run.world.monotonic_ns() - run.last_ns
-                if run.ended or (idle_ns > self._idle_ns and not run.in_flight):
+                if (run.ended and not run.hold.halted) or (
+                    idle_ns > self._idle_ns and not run.in_flight
+                ):
                     self._own.pop(key, None)
                     run.end("completed", f"nothing came for {self._idle_ns / 1e9:g} s")
+            self._forget_halts()
             for run_id, (run, desk) in list(self._mirrored.items()):
                 idle_ns = run.world.monotonic_ns() - run.last_ns
                 if run_id not in self._keys.runs and idle_ns > MIRROR_KEPT_NS and not run.in_flight:
@@ -101,16 +107,31 @@ class Runs:
         self._own.clear()
 
     def halted(self, run: Run) -> None:
-        """A run of the gateway's own is over when it was halted and nothing is in flight."""
-        if not run.inherited and not run.ended:
-            run.end("halted", run.hold.rein.reason)
+        """A run of the gateway's own is over when it was halted and nothing is in flight. No other
+        takes its place until its calls have ceased."""
+        if run.inherited or run.ended:
+            return
+        rein = run.hold.rein
+        run.end("halted", rein.reason)
+        record = HaltedRun(
+            agent=run.info.agent, name=run.info.labels.get("name", ""), run_id=run.run_id,
+            reason=rein.reason, issued_by=rein.issued_by, at=run.world.now_ns(),
+        )  # fmt: skip
+        self._own.pop((record.agent, record.name), None)
+        self._asked_ns[record.key] = run.world.monotonic_ns()
+        self._write(record, record.key)
+
+    def _write(self, record: HaltedRun | None, key: str) -> None:
+        task = asyncio.ensure_future(self._keys.remember(record, key))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def _mirror(
         self, desk: Desk, caller: Caller, run_id: str, task_id: str, said: Announced
     ) -> tuple[Run, Desk]:
         found = self._mirrored.get(run_id)
         if found is None:
-            await desk.link.learn(caller.agent)
+            await _learn(desk, caller.agent)
             found = self._mirrored.get(run_id)
         if found is None:
             record = self._keys.runs.get(run_id)
@@ -131,11 +152,12 @@ class Runs:
 
     async def _begun(self, desk: Desk, caller: Caller, said: Announced) -> tuple[Run, Desk]:
         key = (caller.agent, said.run[:NAME_CHARS_MAX])
+        self._check_halted(*key)
         found = self._own.get(key)
-        if found is None or (found[0].ended and not found[0].hold.halted):
-            await desk.link.learn(caller.agent)
+        if found is None or found[0].ended:
+            await _learn(desk, caller.agent)
             found = self._own.get(key)
-        if found is None or (found[0].ended and not found[0].hold.halted):
+        if found is None or found[0].ended:
             self._room_for_one()
             labels = {"through": "gateway"} | ({"name": key[1]} if key[1] else {})
             run = desk.client.new_run(
@@ -146,9 +168,42 @@ class Runs:
             found = self._own[key] = (run, desk)
         return found
 
+    def _check_halted(self, agent: str, name: str) -> None:
+        """Raises Refusal for a run that was halted, whichever gateway held it and however long ago,
+        if its calls have not ceased since."""
+        key = HaltedRun(agent=agent, name=name, run_id="").key
+        halted = self._keys.halted.get(key)
+        if halted is None:
+            return
+        self._asked_ns[key] = self._keys.world.monotonic_ns()
+        raise Refusal(
+            403, "halted", f"run {halted.run_id} was halted: {halted.reason or 'no reason given'}",
+            advice="TERMINAL", by=halted.issued_by,
+            appeal=f"`checkrein show {halted.run_id}` tells why. A new run begins when nothing has "
+            f"come for {self._idle_ns / 1e9:g} s, or under another name in x-checkrein-run.",
+        )  # fmt: skip
+
+    def _forget_halts(self) -> None:
+        """Calls that have ceased may begin anew."""
+        for key in self._asked_ns.keys() - self._keys.halted.keys():
+            del self._asked_ns[key]
+        now_ns = self._keys.world.monotonic_ns()
+        for key in list(self._keys.halted):
+            if now_ns - self._asked_ns.setdefault(key, now_ns) > self._idle_ns:
+                self._write(None, key)
+
     def _room_for_one(self) -> None:
         if len(self._own) + len(self._mirrored) >= RUNS_MAX:
             raise Refusal(503, "busy", f"more than {RUNS_MAX} runs are live at this gateway")
+
+
+async def _learn(desk: Desk, agent: str) -> None:
+    """Raises Refusal: by a pact that is not known nobody can be judged."""
+    if not await desk.link.learn(agent):
+        raise Refusal(
+            503, "no_contact", f"the pact of {agent} is not known here yet: the control bus does "
+            "not answer", advice="WAIT", retry_after_s=1.0,
+        )  # fmt: skip
 
 
 def _hushed(run: Run) -> Run:

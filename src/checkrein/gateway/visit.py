@@ -59,6 +59,8 @@ class Visit:
                 )  # fmt: skip
             except (Denied, Halted) as error:
                 raise self.refusal(error) from error
+        if self.announced and self.said.step:
+            self.run.step = self.said.step  # the agent's own count
         self._call_id = self._call_id or call.call_id
         return call
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from checkrein.bus.credentials import Keys, KeysError, write_once
 from checkrein.bus.embedded import EmbeddedServer, ServerError, find_binary
+from checkrein.gateway.settings import SettingsError, settings_of
 from checkrein.server.children import Child, ChildSpec
 from checkrein.server.healing import Healing
 from checkrein.server.options import ROLES, Options, OptionsError, read_settings
@@ -36,11 +37,11 @@ def main(options: Options, announce: Callable[[str], None] | None = None) -> int
     announce = announce or (lambda line: print(line, flush=True))  # noqa: T201 # the terminal
     try:
         find_binary()
-        read_settings(options.config, options.data)
+        settings_of(read_settings(options.config, options.data), os.environ)
         _check_free(options)
         with _Lock(options.data):
             return asyncio.run(_up(options, announce))
-    except (AlreadyRunning, OptionsError, ServerError, KeysError, OSError) as error:
+    except (AlreadyRunning, OptionsError, SettingsError, ServerError, KeysError, OSError) as error:
         sys.stderr.write(f"checkrein: {error}\n")
         return 2
 

@@ -18,7 +18,7 @@ import msgspec
 
 from checkrein.bus.messages import RunRecord, SessionGrant, SessionRequest
 from checkrein.bus.types import Bus
-from checkrein.sdk.config import state_folder
+from checkrein.sdk.config import Endpoint, state_folder
 from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.supervise import front, launch, proc
 from checkrein.supervise.cgroup import Leaf
@@ -30,9 +30,11 @@ from checkrein.supervise.local import LocalServer
 from checkrein.supervise.options import Options, agent_environment, task_of
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, ending
 from checkrein.supervise.place import Manifest, Place
+from checkrein.supervise.run_key import NoGateway, RunKey
 from checkrein.supervise.session import ServerUnreachable, ask
 from checkrein.supervise.shipping import Shipping
 from checkrein.supervise.supervisor import Supervisor
+from checkrein.supervise.through_gateway import level_of
 from checkrein.supervise.tree import Tree, hold, make_leaf
 from checkrein.supervise.unit import Unit
 from checkrein.world import REAL, World
@@ -43,6 +45,8 @@ CONTACT_WAIT_S = 2.0
 BUS_S = 3.0
 """How long the end of the program may wait for its last events to be on the bus."""
 SWITCH_INTERVAL_S = 0.0005
+NOT_STARTED_EXIT = 125
+"""What was to be supervised could not even be started as it was wanted."""
 DEATH_SIGNALS = {"continue": 0, "pause": int(signal.SIGSTOP), "halt": int(signal.SIGKILL)}
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1,
              signal.SIGUSR2)  # fmt: skip
@@ -101,7 +105,11 @@ class _Service:
         """Whether the pact of `--pact` is yet to be told to the server. Told again with a renewed
         session, it would undo what has been pushed meanwhile."""
         self.manifest = place.read() or Manifest(run=_nobody())
+        self.key = RunKey(
+            world, options.gateway, self._endpoint, lambda words: self._say(words, True)
+        )
         self.code = 1
+        self._renewing: asyncio.Task[None] | None = None
         self._shell_group = os.getpgrp()
         self._modes = _terminal_modes(terminal)
 
@@ -152,9 +160,11 @@ class _Service:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(link.run())
                     noting = tasks.create_task(self._note_changes(supervisor))
-                    self.code = await self._supervise(held, supervisor, link, journal)
+                    self.code = await self._supervise(held, supervisor, link, journal, tasks)
                     link.stop()
                     noting.cancel()
+                    if self._renewing is not None:
+                        self._renewing.cancel()
                     await link.close()
             finally:
                 recording.close()
@@ -167,8 +177,9 @@ class _Service:
             self.place.remove()
 
     async def _supervise(
-        self, held: "launch.Held | None", supervisor: Supervisor, link: Link, journal: Journal
-    ) -> int:
+        self, held: "launch.Held | None", supervisor: Supervisor, link: Link, journal: Journal,
+        tasks: asyncio.TaskGroup,
+    ) -> int:  # fmt: skip
         with suppress(TimeoutError):
             async with asyncio.timeout(CONTACT_WAIT_S):
                 await link.settled.wait()
@@ -182,6 +193,7 @@ class _Service:
             tree = self._adopt()
             if tree is None:
                 return await self._close_books(supervisor, journal)
+            self.key.take_over(self.manifest.run_key)
             unit = supervisor.take(tree, record, self.options.argv, again=True)
             self._listen(supervisor, unit)
             await self._hear_standing(supervisor, link)
@@ -191,16 +203,29 @@ class _Service:
             tree = replace(
                 hold(record.run_id, held.pid, leaf=self.leaf, alone=True), without=self.helpers
             )
+            try:
+                environment, record = await self._environment(held, supervisor, link.grant)
+            except NoGateway as error:
+                self._say(f"not started: {error}", True)
+                held.drop()
+                self._remember(supervisor, ended=True)
+                return NOT_STARTED_EXIT
             unit = supervisor.take(tree, record, self.options.argv)
             self._listen(supervisor, unit)
             try:
-                self._release(held, supervisor)
+                self._release(held, supervisor, environment)
             except launch.CannotStart as error:
                 self._say(str(error), True)
                 await supervisor.finished(unit)
                 self._remember(supervisor, ended=True)
                 return error.exit_code
         self._remember(supervisor, main=tree.main, main_started=tree.started)
+        if self.key.held:
+            self._renewing = tasks.create_task(
+                self.key.keep(
+                    record, tree.main, lambda: supervisor.session, lambda: _is_halted(unit)
+                )
+            )
         exited = await supervisor.finished(unit)
         self._remember(supervisor, ended=True)
         self._last_line(unit)
@@ -223,10 +248,23 @@ class _Service:
             f"{pact_set.enforced_version or 'default'}, {age_s:.0f} s old", True,
         )  # fmt: skip
 
-    def _release(self, held: "launch.Held", supervisor: Supervisor) -> None:
+    async def _environment(
+        self, held: "launch.Held", supervisor: Supervisor, grant: SessionGrant | None
+    ) -> tuple[dict[str, str], RunRecord]:
+        """What the program is given, and its run with the level that this reaches. Raises
+        NoGateway."""
+        record, session = self.manifest.run, supervisor.session
+        access = await self.key.get(grant, record, session, held.pid)
+        environment = agent_environment(self.options, self.place, self.manifest, access)
+        record = msgspec.structs.replace(record, level=level_of(environment, access))
+        self._remember(supervisor, run=record, run_key=access.key if access is not None else "")
+        return environment, record
+
+    def _release(
+        self, held: "launch.Held", supervisor: Supervisor, environment: dict[str, str]
+    ) -> None:
         """The program begins. Raises CannotStart."""
         options = self.options
-        environment = agent_environment(options, self.place, self.manifest)
         lost = self._lost_contact(supervisor)
         self._remember(supervisor, lost_contact=lost)
         held.release(launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost]))
@@ -348,12 +386,15 @@ class _Service:
 
     # -- the server ------------------------------------------------------------------------------
 
-    async def _ask(self, agents: list[str], session: str) -> SessionGrant:
+    def _endpoint(self) -> Endpoint | None:
         from checkrein.sdk import config
 
         environ = self.options.environ
         given = {"url": self.options.url} if self.options.url else {}
-        endpoint = config.endpoint(config.read(environ, **given), environ)
+        return config.endpoint(config.read(environ, **given), environ)
+
+    async def _ask(self, agents: list[str], session: str) -> SessionGrant:
+        endpoint = self._endpoint()
         if endpoint is None or not endpoint.url:
             raise ServerUnreachable("no server is named (CHECKREIN_URL), and none runs here")
         request = SessionRequest(
@@ -440,6 +481,11 @@ def _without_supervisor(place: Place, leaf: Leaf | None) -> None:
             elif what == "pause":
                 leaf.freeze()
     sys.stderr.write(f"checkrein: the run is not supervised any more (lost_contact: {what})\n")
+
+
+def _is_halted(unit: Unit) -> bool:
+    main = unit.runs.get(unit.main_run)
+    return unit.ladder.halting or (main is not None and main.status == "halted")
 
 
 def _terminal_modes(terminal: int) -> list[Any] | None:

@@ -22,7 +22,7 @@ from checkrein.supervise.journal import host_name
 from checkrein.supervise.local import Peer
 from checkrein.supervise.outcome import UNKNOWN_EXIT
 from checkrein.supervise.seeking import nobody
-from checkrein.supervise.supervisor import LEVEL, Supervisor
+from checkrein.supervise.supervisor import Supervisor
 
 
 class Household:
@@ -67,7 +67,7 @@ class Household:
             case Began(run=record, adopted=adopted):
                 record = msgspec.structs.replace(
                     record, session=self._supervisor.session, holder="supervisor", host=host_name(),
-                    pid=peer.pid, level=LEVEL,
+                    pid=peer.pid, level=unit.level,
                 )  # fmt: skip
                 named = not adopted or bool(record.goal or record.task_type)
                 self._supervisor.began(unit, record, peer, named)

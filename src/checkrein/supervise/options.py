@@ -4,16 +4,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from checkrein.supervise.holding import Limits
 from checkrein.supervise.place import Manifest, Place
+from checkrein.supervise.through_gateway import Access, environment_for
 from checkrein.supervise.tree import MARKER
+
+GatewayWanted = Literal["if there is one", "always", "never"]
 
 
 @dataclass(frozen=True)
 class Options:
     """What the user asked for. `pact` is the text of a pact file, already found to be one, and
-    `lost_contact` its word. `method`: strongest, cgroup or subreaper."""
+    `lost_contact` its word. `method`: strongest, cgroup or subreaper. `gateway`: whether model
+    calls are sent through it; when `always`, over base URLs of the user's own."""
 
     argv: Sequence[str]
     agent: str
@@ -26,13 +31,16 @@ class Options:
     url: str = ""
     verbose: bool = False
     method: str = "strongest"
+    gateway: GatewayWanted = "if there is one"
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     limits: Limits = field(default_factory=Limits)
 
 
-def agent_environment(options: Options, place: Place, manifest: Manifest) -> dict[str, str]:
-    """The program's environment: where its supervisor is, who it is, and the bootstrap that
-    instruments Python. Harmless to any other program."""
+def agent_environment(
+    options: Options, place: Place, manifest: Manifest, access: Access | None = None
+) -> dict[str, str]:
+    """The program's environment: where its supervisor is, who it is, the bootstrap that instruments
+    Python, and the way to the gateway, if there is one. Harmless to any other program."""
     from checkrein import sdk
 
     environment = dict(options.environ)
@@ -52,6 +60,8 @@ def agent_environment(options: Options, place: Place, manifest: Manifest) -> dic
     if options.pact_path:
         environment["CHECKREIN_PACT"] = str(Path(options.pact_path).resolve())
     environment.pop("CHECKREIN_TOKEN", None)  # an agent needs none, and must not have an operator's
+    if access is not None:
+        return environment_for(environment, access, options.gateway == "always")
     return environment
 
 

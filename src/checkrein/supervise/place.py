@@ -37,6 +37,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     agents: list[str] = []
     lost_contact: str = "continue"
     ended: bool = False
+    run_key: str = ""
+    """The run's key at the gateway, for whoever must renew it."""
 
 
 class Place:

@@ -49,18 +49,20 @@ async def ask(
 
 def ask_now(url: str, token: str, request: SessionRequest, timeout_s: float = 2.0) -> SessionGrant:
     """As `ask`, waiting here."""
-    status, body = _post(url, token, msgspec.json.encode(request), timeout_s)
+    status, body = post(url, token, PATH, msgspec.json.encode(request), timeout_s)
     if status in (502, 503, 504):
         raise ServerUnreachable(f"{url} is not ready: {status}")
     if status not in (200, 201):
-        raise SessionDenied(f"{url} gives no session: {status} {_words(body)}")
+        raise SessionDenied(f"{url} gives no session: {status} {words_of(body)}")
     try:
         return msgspec.json.decode(body, type=SessionGrant)
     except msgspec.MsgspecError as error:
         raise SessionDenied(f"{url}: the answer is no session: {error}") from error
 
 
-def _post(url: str, token: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+def post(url: str, token: str, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+    """The status and the body of the answer, of at most GRANT_BYTES_MAX. Raises
+    ServerUnreachable."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     connection: http.client.HTTPConnection
@@ -73,7 +75,7 @@ def _post(url: str, token: str, body: bytes, timeout_s: float) -> tuple[int, byt
     if token:
         headers["Authorization"] = f"Bearer {token}"
     try:
-        connection.request("POST", parts.path.rstrip("/") + PATH, body, headers)
+        connection.request("POST", parts.path.rstrip("/") + path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read(GRANT_BYTES_MAX)
     except (OSError, http.client.HTTPException) as error:
@@ -84,7 +86,7 @@ def _post(url: str, token: str, body: bytes, timeout_s: float) -> tuple[int, byt
         connection.close()
 
 
-def _words(body: bytes) -> str:
+def words_of(body: bytes) -> str:
     """What an error's body says, in one short line."""
     try:
         said = msgspec.json.decode(body)

@@ -36,8 +36,6 @@ from checkrein.supervise.unit import Unit
 from checkrein.world import World
 
 _log = logging.getLogger(__name__)
-LEVEL = "L0"
-"""Held and stoppable, but not fenced in: nothing here keeps a program from the network."""
 GRACE_MS = 1_000
 LAST_WORDS_MS = 250
 
@@ -112,12 +110,12 @@ class Supervisor:
         self, tree: Tree, record: RunRecord, argv: Sequence[str] = (), again: bool = False
     ) -> Unit:
         """Supervises a held or running child from now on; its run is recorded as started. `again`:
-        a supervisor before this one did so, and was killed."""
+        a supervisor before this one did so, and was killed. `record.level` is the protection that
+        was really reached, and counts for every run of the tree."""
         record = msgspec.structs.replace(
             record, session=self.session, holder="supervisor", host=host_name(), pid=tree.main,
-            level=LEVEL,
         )  # fmt: skip
-        unit = Unit(tree.unit, tree, record.run_id, Ladder(self.limits), argv)
+        unit = Unit(tree.unit, tree, record.run_id, Ladder(self.limits), argv, level=record.level)
         self.units[unit.name] = unit
         self._mains.add(tree.main)
         tree.mains = self._mains
@@ -280,11 +278,11 @@ class Supervisor:
         for run in order.runs:
             unit = self._unit_of_run.get(run.run_id)
             reach = unit is not None and unit.can_signal()
-            method = unit.tree.method if unit is not None else "no such run here"
+            said = f"{unit.level} {unit.tree.method}" if unit is not None else "no such run here"
             self._report(
                 h.Report(
                     order.command_id, run.run_id, run.epoch, "probe", self._ms(at_ns),
-                    confirmed=reach, detail=f"{LEVEL} {method}",
+                    confirmed=reach, detail=said,
                 ),
                 order.nonce,
             )  # fmt: skip

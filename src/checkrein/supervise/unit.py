@@ -64,6 +64,8 @@ class Unit:
     exit: Exit | None = None
     sent: int = 0
     freezes: int = 0
+    level: str = "L0"
+    """Protection really reached, L0 to L3: L0 is held and stoppable, but free on the network."""
 
     def began(
         self, record: RunRecord, now_ns: int, owner: Peer | None = None, named: bool = False

@@ -16,6 +16,7 @@ from checkrein.server.api.app import build
 from checkrein.server.api.door import Door
 from checkrein.server.api.services import Services, Work, assemble
 from checkrein.server.context import RoleContext
+from checkrein.server.gateways import Gateways
 from checkrein.server.listening import listen
 
 GRACE_S = 3
@@ -69,6 +70,8 @@ async def _serve(
     await services.controls.listen()
     await services.tokens.open()
     await services.pacts.open()
+    gateways = services.gateways = await Gateways.open(context.control_bus, context.world)
+    spawn(gateways.follow)
     spawn(services.tokens.follow)
     spawn(services.pacts.levels.follow)
     spawn(partial(_follow, services))

@@ -17,6 +17,7 @@ from checkrein.server.api.pact_book import PactBook
 from checkrein.server.api.recent import Recent
 from checkrein.server.api.tail import Tail
 from checkrein.server.api.tokens import Tokens
+from checkrein.server.gateways import Gateways
 from checkrein.world import World
 
 Work = Callable[[], Awaitable[None]]
@@ -66,6 +67,8 @@ class Services:
     """Runs something beside the requests, for as long as the role works."""
     beat_s: float = 10.0
     sessions_swept_ns: int | None = None
+    gateways: Gateways | None = None
+    """Set when the role begins to serve."""
     health: tuple[int, list[Any]] = field(default=(0, []))
 
 

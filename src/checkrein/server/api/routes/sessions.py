@@ -25,6 +25,7 @@ from checkrein.server.api.routes import pacts
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
 from checkrein.server.api.tokens import who
+from checkrein.server.gateways import url_from
 
 AGENTS_MAX = 500
 LIFE_S = 3600
@@ -59,6 +60,7 @@ async def open_session(
         session=session, bus_urls=list(services.bus_urls), control_urls=list(services.control_urls),
         jwt=credential.jwt, seed=credential.seed, control_key=services.minter.control_key,
         expires_at=expires_at, **_pacts(services, data.agents, place_of(data.environment)),
+        **_gateway(services, data.host),
     )  # fmt: skip
 
 
@@ -126,6 +128,16 @@ async def sweep(bucket: Bucket, now_ns: int) -> None:
                     return
     except BusError as error:
         _log.info("old sessions are removed later: %s", error)
+
+
+def _gateway(services: Services, host: str) -> dict[str, Any]:
+    found = services.gateways.near(host) if services.gateways is not None else None
+    if found is None:
+        return {}
+    return {
+        "gateway_url": url_from(found, host), "gateway_providers": found.providers,
+        "gateway_socket": found.socket if found.host == host else "",
+    }  # fmt: skip
 
 
 def _pacts(services: Services, agents: list[str], environment: str) -> dict[str, Any]:

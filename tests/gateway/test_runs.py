@@ -1,0 +1,140 @@
+"""Whose run a call belongs to, and what becomes of runs that the gateway itself began."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from checkrein.bus import subjects
+from checkrein.bus.memory import MemoryServer
+from checkrein.bus.messages import RunRecord, encode
+from checkrein.bus.types import Entry
+from checkrein.gateway.types import CALL_HEADER, RUN_HEADER, STEP_HEADER, Refusal
+from checkrein.sdk.instruments.exchange import Request
+from tests.gateway.conftest import GateHouse, Gates
+
+ASKED = Request("openai", "gpt-5-mini", [{"role": "user", "content": "hi"}], {}, (), False)
+
+
+async def call(house: GateHouse, key: str, **headers: str) -> str:
+    """One model call; the id of its run."""
+    head = {"authorization": f"Bearer {key}", **headers}
+    async with house.gate.visit(head, "openai") as visit:
+        model = await visit.begin_model(ASKED)
+        visit.end_model(model, content="ho", input_tokens=3, output_tokens=2)
+        return visit.run.run_id
+
+
+async def halted(house: GateHouse) -> None:
+    run = house.run()
+    house.halt(run)
+    house.runs.halted(run)
+    await asyncio.sleep(0.01)
+
+
+async def with_bus(gates: Gates) -> GateHouse:
+    house = gates()
+    await house.keys.open(MemoryServer().connect())
+    return house
+
+
+async def test_an_agents_calls_are_one_run_and_a_name_makes_another(gates: Gates) -> None:
+    house = gates()
+    key = house.agent()
+    first = await call(house, key)
+    assert await call(house, key) == first
+    assert await call(house, key, **{RUN_HEADER: "nightly"}) != first
+    assert len(house.of("run.start")) == 2
+    assert [e["labels"] for e in house.of("run.start")] == [
+        {"through": "gateway"}, {"through": "gateway", "name": "nightly"},
+    ]  # fmt: skip
+
+
+async def test_a_call_through_the_gateway_alone_is_recorded_whole(gates: Gates) -> None:
+    house = gates()
+    await call(house, house.agent())
+    types = house.recorder.types()
+    assert [t for t in types if t.startswith("model.")] == ["model.request", "model.response"]
+    (passage,) = house.of("passage")
+    assert passage["call_id"] == house.of("model.request")[0]["call_id"]
+    assert (passage["path"], passage.get("announced", False)) == ("openai", False)
+
+
+async def test_an_announced_call_is_judged_and_recorded_once(gates: Gates) -> None:
+    house = gates(pact="pact: a\nmodels: [gpt-5-*]\nbudgets: {steps: 2}\n")
+    key = house.run_key(run_id="run-9")
+    said = {CALL_HEADER: "call-7", STEP_HEADER: "4"}
+    assert await call(house, key, **said) == "run-9"
+    assert house.recorder.types() == ["passage"]
+    assert house.of("passage")[0]["call_id"] == "call-7"
+    assert house.of("passage")[0]["step"] == 4
+    await call(house, key, **said)
+    with pytest.raises(Refusal, match="steps"):  # the gateway counts for itself
+        await call(house, key, **said)
+    assert house.of("scope.decision")[0]["rule"] == "budgets.steps"
+
+
+async def test_a_run_of_another_agent_is_not_its_own(gates: Gates) -> None:
+    house = gates()
+    record = RunRecord(
+        run_id="theirs", task_id="t" * 32, agent="other", room="", environment="development",
+        session="s", holder="sdk", started_at=1,
+    )  # fmt: skip
+    house.keys._take_run(Entry("theirs", encode(record), 1))
+    assert await call(house, house.agent(), **{RUN_HEADER: "theirs"}) != "theirs"
+    assert await call(house, house.agent("other"), **{RUN_HEADER: "theirs"}) == "theirs"
+
+
+async def test_a_halted_run_is_not_followed_by_a_fresh_one(gates: Gates) -> None:
+    house = await with_bus(gates)
+    key = house.agent()
+    await call(house, key)
+    await halted(house)
+    assert house.of("run.end")[0]["status"] == "halted"
+    for _ in range(3):
+        with pytest.raises(Refusal) as refused:
+            await call(house, key)
+        assert refused.value.code == "halted"
+        assert "enough" in refused.value.text
+    await call(house, key, **{RUN_HEADER: "another"})
+
+
+async def test_a_halt_outlives_the_gateway_and_ends_when_the_calls_do(gates: Gates) -> None:
+    house = await with_bus(gates)
+    key = house.agent()
+    await call(house, key)
+    await halted(house)
+    bus = house.keys._buckets[subjects.BUCKET_HALTED]
+    again = gates()
+    for entry in await bus.entries():
+        again.keys._take_halted(entry)
+    again.keys._buckets = house.keys._buckets
+    fresh = again.agent()
+    with pytest.raises(Refusal, match="halted"):
+        await call(again, fresh)
+    again.runs._idle_ns = 0
+    again.runs._forget_halts()
+    await asyncio.sleep(0.01)
+    assert await bus.entries() == []
+    await call(again, fresh)
+
+
+async def test_what_is_idle_ends(gates: Gates, monkeypatch: Any) -> None:
+    monkeypatch.setattr("checkrein.gateway.runs.SWEEP_S", 0.01)
+    house = gates()
+    house.runs._idle_ns = 1
+    await call(house, house.agent())
+    sweeping = asyncio.ensure_future(house.runs.sweep())
+    await asyncio.sleep(0.1)
+    sweeping.cancel()
+    assert house.of("run.end")[0]["status"] == "completed"
+    assert house.runs.all() == []
+
+
+async def test_a_contained_agents_call_is_refused_before_its_run(gates: Gates) -> None:
+    house = gates()
+    key = house.agent()
+    house.contain()
+    with pytest.raises(Refusal, match="contained"):
+        await call(house, key)
+    assert house.recorder.events == []
