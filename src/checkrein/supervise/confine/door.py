@@ -300,7 +300,9 @@ def _connect_below(theirs: socket.socket, folder: str, path: str) -> int:
     below = os.path.relpath(os.path.normpath(path), folder)
     base = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
+        how = struct.pack(
+            "QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH
+        )
         libc = ctypes.CDLL(None, use_errno=True)
         fd = libc.syscall(_OPENAT2, base, os.fsencode(below), how, ctypes.c_size_t(len(how)))
         if fd < 0:

@@ -58,12 +58,13 @@ def gateway_of(url: str) -> Gateway:
     """Raises CannotPlan when it is not on this machine."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        host = parts.hostname or ""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (ValueError, OSError) as error:
         raise CannotPlan(f"{url} names no gateway: {error}") from error
     for family, _, _, _, address in found:
-        loopback = address[0] == "::1" or str(address[0]).startswith("127.")
+        loopback = str(address[0]) == "::1" or str(address[0]).startswith("127.")
         if family in (socket.AF_INET, socket.AF_INET6) and loopback:
             return Gateway(str(address[0]), port)
     raise CannotPlan(

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from checkrein.supervise.confine import kernel
 from checkrein.supervise.confine.plan import Plan
@@ -26,14 +27,14 @@ class Canaries:
             os.unlink(path)
         self._listening(socket.AF_UNIX, path)
         self.abstract = self._listening(socket.AF_UNIX, b"\0checkrein-canary-%d" % os.getpid())
-        self.tcp6: object = None
+        self.tcp6: Any = None
         with suppress(OSError):
             self.tcp6 = self._listening(socket.AF_INET6, ("::1", 0))
 
     def close(self) -> None:
         self._open.close()
 
-    def _listening(self, family: int, address: object) -> object:
+    def _listening(self, family: int, address: Any) -> Any:
         made = self._open.enter_context(socket.socket(family, socket.SOCK_STREAM))
         made.bind(address)
         made.listen(8)
@@ -77,21 +78,19 @@ def _works(attempt: Callable[[], object]) -> bool:
     return True
 
 
-def _connect(family: int, address: object) -> None:
+def _connect(family: int, address: Any) -> None:
     with socket.socket(family, socket.SOCK_STREAM) as trying:
         trying.settimeout(2)
-        trying.connect(address)  # type: ignore[arg-type] # of this family
+        trying.connect(address)
 
 
-def _fast_open(address: object) -> None:
+def _fast_open(address: Any) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trying:
         trying.settimeout(2)
-        trying.sendto(b"?", _FAST_OPEN, address)  # type: ignore[arg-type] # of this family
+        trying.sendto(b"?", _FAST_OPEN, address)
 
 
 def _make(folder: Path) -> None:
     path = folder / f".checkrein-{os.getpid()}"
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     path.unlink()
-
-

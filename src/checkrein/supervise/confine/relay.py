@@ -1,8 +1,8 @@
 """The gateway's port inside a network that has nothing else: bytes go in and out, nothing is read.
 
 Run as a process of the supervisor's, outside the network and outside the program's reach:
-`python -I relay.py DESCRIPTOR HOST PORT`, where DESCRIPTOR is a socket that listens inside. Uses the
-standard library only, and ends with the supervisor.
+`python -I relay.py DESCRIPTOR HOST PORT`, where DESCRIPTOR is a socket that listens inside. It
+uses the standard library only, and ends with the supervisor.
 """
 
 import asyncio
