@@ -45,7 +45,7 @@ _GATEWAY_WANTED: dict[bool | None, GatewayWanted] = {
     "--confine",
     is_flag=False,
     flag_value="auto",
-    default="",
+    default=None,
     type=click.Choice(["auto", "L2", "L3"]),
     help="Close the ways around the gateway: L2 files, signals and connections by the kernel's "
     "rules, L3 no network at all besides; auto (the default of --confine) the strongest that this "
@@ -64,7 +64,7 @@ _GATEWAY_WANTED: dict[bool | None, GatewayWanted] = {
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND…")
 def run(
     agent: str, room: str, environment: str, pact: str, url: str, verbose: bool, method: str,
-    gateway: bool | None, confine: Level, confine_read: tuple[str, ...],
+    gateway: bool | None, confine: Level | None, confine_read: tuple[str, ...],
     confine_write: tuple[str, ...], program: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Runs any program supervised and instrumented, without a change to it.
@@ -83,7 +83,7 @@ def run(
     if options is None:
         sys.exit(USAGE_ERROR)
     wanted = _GATEWAY_WANTED[gateway]
-    wish = Wish(level=confine, read=confine_read, write=confine_write)
+    wish = Wish(level=confine or "", read=confine_read, write=confine_write)
     sys.exit(_run(replace(
         options, url=url, verbose=verbose, method=method, gateway=wanted, confine=wish
     )))  # fmt: skip

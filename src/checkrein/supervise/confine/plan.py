@@ -63,10 +63,10 @@ def gateway_of(url: str) -> Gateway:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (ValueError, OSError) as error:
         raise CannotPlan(f"{url} names no gateway: {error}") from error
-    for family, _, _, _, address in found:
-        loopback = str(address[0]) == "::1" or str(address[0]).startswith("127.")
-        if family in (socket.AF_INET, socket.AF_INET6) and loopback:
-            return Gateway(str(address[0]), port)
+    for *_, address in found:
+        host = str(address[0])
+        if host == "::1" or host.startswith("127."):
+            return Gateway(host, port)
     raise CannotPlan(
         f"the gateway {url} is not on this machine; a confined program reaches only one that is: "
         "run `checkrein serve gateway` here"
