@@ -11,6 +11,7 @@ from checkrein.bus.messages import RunRecord, encode
 from checkrein.bus.types import Entry
 from checkrein.gateway.types import CALL_HEADER, RUN_HEADER, STEP_HEADER, Refusal
 from checkrein.sdk.instruments.exchange import Request
+from checkrein.world import REAL
 from tests.gateway.conftest import GateHouse, Gates
 
 ASKED = Request("openai", "gpt-5-mini", [{"role": "user", "content": "hi"}], {}, (), False)
@@ -138,3 +139,59 @@ async def test_a_contained_agents_call_is_refused_before_its_run(gates: Gates) -
     with pytest.raises(Refusal, match="contained"):
         await call(house, key)
     assert house.recorder.events == []
+
+
+async def test_a_call_that_comes_before_its_run_is_known_still_belongs_to_it(gates: Gates) -> None:
+    house = gates()
+    key = house.agent()
+    run_id = REAL.uuid7()
+    record = RunRecord(
+        run_id=run_id, task_id="t" * 32, agent="bot", room="", environment="development",
+        session="s", holder="sdk", started_at=1,
+    )  # fmt: skip
+    calling = asyncio.ensure_future(call(house, key, **{RUN_HEADER: run_id, CALL_HEADER: "c1"}))
+    await asyncio.sleep(0)
+    house.keys._take_run(Entry(run_id, encode(record), 1))
+    assert await calling == run_id
+
+
+async def test_a_run_that_never_becomes_known_is_waited_for_once(
+    gates: Gates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("checkrein.gateway.runs.AWAIT_S", 0.0001)
+    house = gates()
+    key, said = house.agent(), {RUN_HEADER: REAL.uuid7(), CALL_HEADER: "c1"}
+    first = await call(house, key, **said)
+    monkeypatch.setattr("checkrein.gateway.runs.AWAIT_S", 3600.0)
+    assert await call(house, key, **said) == first
+
+
+async def test_the_passage_of_a_refused_call_is_joined_with_its_decision(gates: Gates) -> None:
+    house = gates(pact="pact: a\nmodels: [other-*]\n")
+    with pytest.raises(Refusal, match="gpt-5-mini"):
+        await call(house, house.agent())
+    (passage,), (decision,) = house.of("passage"), house.of("scope.decision")
+    assert passage["call_id"] == decision["call_id"] != ""
+    assert passage["status"] == "refused"
+    with pytest.raises(Refusal, match="gpt-5-mini"):
+        await call(house, house.run_key(), **{CALL_HEADER: "call-7"})
+    assert {e["call_id"] for e in house.recorder.events[-2:]} == {"call-7"}
+
+
+async def test_a_passage_names_the_guards_that_ran(gates: Gates) -> None:
+    house = gates(
+        pact="pact: a\nbudgets: {steps: 9}\ntools:\n  pay: {kind: irreversible, ask: true}\n"
+        "  look: {kind: read}\n"
+    )
+    key = house.agent()
+    async with house.gate.visit({"authorization": f"Bearer {key}"}, "openai") as visit:
+        model = await visit.begin_model(ASKED)
+        proposed = await visit.begin_tool("look", {}, call_id="model-said-1")
+        visit.ran("redact")
+        visit.end_tool(proposed, "seen")
+        visit.end_model(model, content="ho", input_tokens=3, output_tokens=2)
+    (passage,) = house.of("passage")
+    assert passage["guards"][0].startswith("pact a ")
+    assert set(passage["guards"][1:]) == {"models", "budgets", "tools", "loops", "redact"}
+    assert (passage.get("kind", "model"), passage["call_id"]) == ("model", model.call_id)
+    assert house.of("tool.invoked")[0]["call_id"] == "model-said-1"

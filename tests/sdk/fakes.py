@@ -92,7 +92,7 @@ class ScriptedGuard:
     def told(self, *_: Any, **__: Any) -> None:
         return None
 
-    placed = heard = remembered = said_confidence = raised = adopt = know = told
+    placed = heard = remembered = said_confidence = raised = adopt = know = routed = told
 
     def paused(self, duration_ns: int) -> None:
         self.paused_ns += duration_ns

@@ -66,7 +66,9 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Who a session is, as the api granted it: written to the bucket `sessions` before the grant is
     answered, so whatever a session does, this is there to hold it against. `user` is the public key
     of its newest credential, by which the servers' logs name it; `earlier` those of the credentials
-    before, which may still be in use."""
+    before, which may still be in use. `by`: `agent:NAME:KEY` when it was opened with an agent's
+    key, by which that session is cut when the key is taken back; "" for people and their
+    programs."""
 
     session: str
     kind: Holder
@@ -78,6 +80,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     environment: str = ""
     host: str = ""
     pid: int = 0
+    by: str = ""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,9 +42,11 @@ Control bus
     bucket `escalations`            <escalation>      what people must look at, and until when
     bucket `agents`                 <agent>           `identities.AgentRecord`: keys, owner
     bucket `run_tokens`             <digest>          `identities.RunToken`: a run's key
+    bucket `revocations`            <user key>        `claims.Revocation`: credentials taken back
     bucket `contained`              <agent>           `identities.Contained`: shut out everywhere
     bucket `halted`                 <agent>.<name>    `identities.HaltedRun`: refused at gateways
     bucket `gateways`               <session>         `identities.GatewayRecord`: who serves, where
+    bucket `mcp_tools`              <server>.<tool>   `tool_pins.ToolPin`: tools as first seen
 """
 
 import re
@@ -170,6 +172,10 @@ def pact_key_of(key: str) -> tuple[str, str]:
     return name_of(agent), name_of(environment)
 
 
+def tool_key(server: str, tool: str) -> str:
+    return f"{token(server)}.{token(tool)}"
+
+
 def inbox(session: str) -> str:
     """The prefix of the only inboxes this session may listen on."""
     return f"_INBOX_{session}"
@@ -198,8 +204,10 @@ BUCKET_PROFILES = "profiles"
 BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_RUN_TOKENS = "run_tokens"
+BUCKET_REVOCATIONS = "revocations"
 BUCKET_CONTAINED = "contained"
 BUCKET_GATEWAYS = "gateways"
+BUCKET_MCP_TOOLS = "mcp_tools"
 BUCKET_HALTED = "halted"
 BUCKET_WATCH = "watch"
 BUCKET_SESSIONS = "sessions"
@@ -224,7 +232,9 @@ BUCKETS = (
     BUCKET_LEDGER,
     BUCKET_PROFILES,
     BUCKET_RUN_TOKENS,
+    BUCKET_REVOCATIONS,
     BUCKET_CONTAINED,
     BUCKET_GATEWAYS,
+    BUCKET_MCP_TOOLS,
     BUCKET_HALTED,
 )

@@ -149,6 +149,27 @@ def _status(e: Fields) -> tuple[str, str]:
     return f"{e['status']}{reason}", CAUTION if e["status"] in ("paused", "escalated") else CALM
 
 
+def _passage(e: Fields) -> tuple[str, str]:
+    """What passed a gateway: where to, what was taken out of it, and what became of it."""
+    status = e.get("status", "ok")
+    redacted = ", ".join(f"{count} {kind}" for kind, count in e.get("redacted", {}).items())
+    answered = e.get("reported_model", "")
+    parts = [
+        f"{e.get('name', '')} by {e.get('path', 'the gateway')}".strip(),
+        f"to {e['upstream']}" if e.get("upstream") else "",
+        f"answered by {answered}" if answered not in ("", e.get("requested_model", "")) else "",
+        f"{e['attempts']} attempts" if e.get("attempts", 1) > 1 else "",
+        f"redacted {redacted}" if redacted else "",
+        f"the provider runs {', '.join(e['provider_tools'])}" if e.get("provider_tools") else "",
+        "" if e.get("announced") else "seen by the gateway only",
+    ]  # fmt: skip
+    said = "  ".join(part for part in parts if part)
+    if status == "ok":
+        return said, CALM
+    reason = f": {short(e['reason'], 300)}" if e.get("reason") else ""
+    return f"{said}  {status.upper()}{reason}", CAUTION if status == "refused" else ALARM
+
+
 def _iteration(e: Fields) -> tuple[str, str]:
     return f"{short(e.get('outcome', ''))}  {', '.join(e.get('tools', []))}", CALM
 
@@ -188,5 +209,6 @@ _MAKERS: dict[str, Callable[[Fields], tuple[str, str]]] = {
     "memory.read": _memory, "memory.write": _memory, "handoff": _handoff, "heartbeat": _calm,
     "approval.requested": _requested, "approval.decided": _decided,
     "escalation.raised": _raised, "escalation.acknowledged": _acknowledged,
+    "passage": _passage,
     "output": lambda e: (short(e.get("content")), PLAIN),
 }  # fmt: skip

@@ -23,9 +23,10 @@ LEVELS = {
     "L3": "no network but the gateway",
     "L4": "a virtual machine of its own",
 }
+AGENTS_MAX = 20
 NOT_COVERED = (
-    "There is no gateway in this version: model and tool calls are refused in the agent's process "
-    "and by freezing it, not on the network.",
+    "A model call that does not go to the gateway, and a tool that an agent runs in its own "
+    "process, are judged in that process only; `checkrein coverage` counts them.",
     "A program that is not started with `checkrein run` has no supervisor: its halt is asked of "
     "the SDK and cannot be confirmed from outside.",
     "With bus servers of your own (--bus, --control-bus) their logs are not followed: what they "
@@ -66,6 +67,7 @@ def _server(client: Client) -> list[Finding]:
     try:
         status = client.get("/api/v1/status")
         pacts = client.get("/api/v1/pacts")
+        coverage = _coverage(client)
     except ClientError as error:
         return [Finding("bad", "server", str(error))]
     finally:
@@ -74,6 +76,7 @@ def _server(client: Client) -> list[Finding]:
         Finding("ok", "server", f"{client.place.url}, version {status['version']}, up "
                                 f"{words.duration(status['uptime_s'])}"),
         *_parts(status), *_store(status), *_protection(status), *_pacts(pacts),
+        *coverage,
     ]  # fmt: skip
 
 
@@ -134,6 +137,23 @@ def _pacts(pacts: list[dict[str, Any]]) -> Iterator[Finding]:
         yield Finding("note", "pact", f"agents without one on the server: {shown}")
     held = sum(line["current"] for line in pacts if line["effective"])
     yield Finding("ok", "pacts", f"{len(pacts)} known; the newest holds in {held} processes")
+
+
+def _coverage(client: Client) -> list[Finding]:
+    """What is not covered of each agent's calls of the last day, and how to close it."""
+    try:
+        lines = client.get("/api/v1/coverage")
+    except ClientError as error:
+        return [Finding("note", "coverage", f"cannot be told now: {error}")]
+    found = [
+        Finding("note", line["agent"], f"not covered: {said}")
+        for line in lines[:AGENTS_MAX] for said in line["not_covered"]
+    ]  # fmt: skip
+    if lines:
+        whole = sum(not line["not_covered"] for line in lines)
+        said = f"{whole} of {len(lines)} agents of the last day have nothing that is not covered"
+        found.append(Finding("ok", "coverage", f"{said}; `checkrein coverage` counts the calls"))
+    return found
 
 
 def _print(findings: list[Finding], wrong: bool) -> None:

@@ -23,11 +23,12 @@ class Row(NamedTuple):
 class _Call:
     """What is known so far of a model or tool call."""
 
-    def __init__(self, kind: str, event: Fields) -> None:
+    def __init__(self, kind: str, event: Fields, passages: list[Fields]) -> None:
         self.kind, self.began, self.step = kind, event["ts"], event["step"]
         self.name = str(event.get("tool") or event.get("model") or "")
         self.arguments: Any = None
         self.end: Fields | None = None
+        self.passages = passages
 
 
 def rows_of(events: list[Fields]) -> list[Row]:
@@ -38,15 +39,21 @@ def rows_of(events: list[Fields]) -> list[Row]:
     calls: dict[tuple[str, str], _Call] = {}
     steps = {event["step"]: event["ts"] for event in events if event["type"] == "step.end"}
     plan: list[tuple[int, Row | _Call]] = []
+    passed: dict[tuple[str, str], list[Fields]] = {}
+    for event in events:
+        if event["type"] == "passage":
+            passed.setdefault(_call_of(event), []).append(event)
+    called = {_key(event) for event in events}
     for event in events:
         kind, at = event["type"], event["ts"] - begin
-        if kind.startswith(("model.", "tool.")) and event.get("call_id"):
-            key = (kind.partition(".")[0], str(event["call_id"]))
+        if key := _key(event):
             call = calls.get(key)
             if call is None:
-                call = calls[key] = _Call(key[0], event)
+                call = calls[key] = _Call(key[0], event, passed.get(key, []))
                 plan.append((at, call))
             _learn(call, event)
+        elif kind == "passage" and _call_of(event) in called:
+            pass
         elif kind == "step.start":
             end = steps.get(event["step"])
             plan.append((at, Row(at, end - begin if end else None, f"step {event['step']}", "",
@@ -54,13 +61,38 @@ def rows_of(events: list[Fields]) -> list[Row]:
         elif kind not in _QUIET or (kind == "status" and event.get("status") == "paused"):
             text, style = describe(event)
             plan.append((at, Row(at, None, kind, text, style, 1 if event["step"] else 0)))
-    return [entry if isinstance(entry, Row) else _row(entry, begin) for _, entry in plan]
+    rows: list[Row] = []
+    for _, entry in plan:
+        if isinstance(entry, Row):
+            rows.append(entry)
+        else:
+            rows.append(_row(entry, begin))
+            rows += [_passage(event, begin) for event in entry.passages]
+    return rows
 
 
 def span_ns(events: list[Fields]) -> int:
     """How long the run itself lasted; what roles say of it later does not count."""
     own = [event["ts"] for event in events if not event["recorder"].startswith("role:")]
     return max(own) - min(event["ts"] for event in events) if own else 0
+
+
+def _key(event: Fields) -> tuple[str, str] | None:
+    """Which call an event is of, if it is of one."""
+    kind, _, rest = event["type"].partition(".")
+    call_id = event.get("call_id")
+    return (kind, str(call_id)) if rest and kind in ("model", "tool") and call_id else None
+
+
+def _call_of(passage: Fields) -> tuple[str, str]:
+    """Which call passed: it is shown below that call, since it is no other one."""
+    return str(passage.get("kind", "model")), str(passage.get("call_id", ""))
+
+
+def _passage(event: Fields, begin: int) -> Row:
+    end = max(0, event["ts"] - begin)
+    text, style = describe(event)
+    return Row(max(0, end - duration_ns(event)), end, "gateway", text, style, 2)
 
 
 def _learn(call: _Call, event: Fields) -> None:

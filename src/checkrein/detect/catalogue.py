@@ -14,6 +14,7 @@ from checkrein.detect.spend import Spend
 from checkrein.detect.token_surge import TokenSurge
 from checkrein.detect.tool_failure import ToolFailure
 from checkrein.detect.types import Detector
+from checkrein.detect.unannounced import Unannounced
 from checkrein.detect.unescalated import Unescalated
 from checkrein.detect.unknown_tool import UnknownTool
 
@@ -26,6 +27,7 @@ def detectors() -> tuple[Detector, ...]:
         Forgery(),
         FalseOrder(),
         Bypass(),
+        Unannounced(),
         UnknownTool(),
         Loop(),
         DuplicateEffect(),

@@ -4,12 +4,17 @@ key → caller → not shut out → its run → in flight → (guard, record: `V
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from checkrein.bus.identities import Contained
+from checkrein.bus.types import Bucket
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
+from checkrein.gateway.known import KnownKeys
+from checkrein.gateway.models.screen import ScreenFor
+from checkrein.gateway.names import load_names
+from checkrein.gateway.redaction import Screens
 from checkrein.gateway.runs import Runs
 from checkrein.gateway.settings import Settings
 from checkrein.gateway.types import (
@@ -35,16 +40,23 @@ class Gate:
     """What the protocols' handlers are given. One a process; on its loop."""
 
     def __init__(
-        self, settings: Settings, world: World, keys: KeyBook, runs: Runs, fence: Fence
-    ) -> None:
+        self, settings: Settings, world: World, keys: KeyBook, runs: Runs, fence: Fence,
+        known: KnownKeys | None = None,
+    ) -> None:  # fmt: skip
+        """`known`: the keys that nobody may read. Raises SettingsError."""
         self.settings = settings
         self.world = world
         self.keys = keys
         self.runs = runs
         self.fence = fence
+        self.known = known or KnownKeys()
+        self.screens = Screens(world, settings, self.known, load_names(settings.names))
         self.served_tools: dict[str, frozenset[str]] = {}
         """The tools of each MCP server as last listed: they are judged when they are called here,
         so not when a model proposes them."""
+        self.screen_for: ScreenFor = self.screens
+        self.open_bucket: Callable[[str], Awaitable[Bucket]] | None = None
+        """How parts come to buckets of the control bus; None without one."""
 
     @asynccontextmanager
     async def visit(

@@ -4,7 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from checkrein.gateway.app import Route
+from checkrein.gateway.decide import part as decide
 from checkrein.gateway.gate import Gate
+from checkrein.gateway.mcp import part as mcp
+from checkrein.gateway.models.part import open_models
 
 
 class Part(Protocol):
@@ -18,4 +21,4 @@ class Part(Protocol):
 
 OpenPart = Callable[[Gate], Awaitable[Part]]
 
-PARTS: list[OpenPart] = []
+PARTS: list[OpenPart] = [open_models, mcp.open_part, decide.open_part]

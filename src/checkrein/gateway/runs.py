@@ -7,10 +7,12 @@ with its first call and ended when nothing has come for a while.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from checkrein.bus.identities import HaltedRun
+from checkrein.bus.messages import RunRecord
 from checkrein.bus.pacts import place_of
 from checkrein.gateway.hush import HushedAllowance
 from checkrein.gateway.keybook import KeyBook
@@ -20,11 +22,15 @@ from checkrein.sdk.client import Client
 from checkrein.sdk.run import Run
 from checkrein.sdk.traceparent import task_of
 from checkrein.sdk.types import RunInfo
+from checkrein.world import is_uuid7
 
 SWEEP_S = 5.0
 MIRROR_KEPT_NS = 600_000_000_000
 RUNS_MAX = 10_000
 NAME_CHARS_MAX = 128
+AWAIT_S = 0.025
+AWAIT_TIMES = 60
+"""How often, and how long between, a run is looked for that has just begun elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Runs:
         self._own: dict[tuple[str, str], tuple[Run, Desk]] = {}
         self._mirrored: dict[str, tuple[Run, Desk]] = {}
         self._asked_ns: dict[str, int] = {}
+        self._awaited_once: OrderedDict[str, None] = OrderedDict()
         self._writing: set[asyncio.Task[None]] = set()
 
     async def of(self, caller: Caller, said: Announced) -> tuple[Run, Desk]:
@@ -55,12 +62,25 @@ class Runs:
         desk = await self.desk(place_of(caller.environment))
         run_id, task_id = caller.run_id, caller.task_id
         if not run_id and said.run:
-            known = self._keys.runs.get(said.run)
+            known = self._keys.runs.get(said.run) or await self._awaited(said)
             if known is not None and known.agent == caller.agent and known.holder != "gateway":
                 run_id, task_id = known.run_id, known.task_id
         if run_id:
             return await self._mirror(desk, caller, run_id, task_id, said)
         return await self._begun(desk, caller, said)
+
+    async def _awaited(self, said: Announced) -> RunRecord | None:
+        """A run whose SDK announces a call is on its way to be known, when it has just begun."""
+        if not said.call_id or not is_uuid7(said.run) or said.run in self._awaited_once:
+            return None
+        self._awaited_once[said.run] = None
+        while len(self._awaited_once) > RUNS_MAX:
+            self._awaited_once.popitem(last=False)
+        for _ in range(AWAIT_TIMES):
+            await asyncio.sleep(AWAIT_S)
+            if said.run in self._keys.runs:
+                break
+        return self._keys.runs.get(said.run)
 
     async def desk(self, environment: str) -> Desk:
         found = self._desks.get(environment)

@@ -4,12 +4,14 @@ from typing import Literal
 
 import msgspec
 
+from checkrein.events.joining import CALL_HEADER, META, RUN_HEADER, STEP_HEADER
+
+__all__ = [
+    "CALL_HEADER", "META", "RUN_HEADER", "STEP_HEADER", "Announced", "Caller", "Cut", "Protocol",
+    "Refusal",
+]  # fmt: skip
+
 Protocol = Literal["openai", "anthropic", "mcp", "decide"]
-RUN_HEADER = "x-checkrein-run"
-CALL_HEADER = "x-checkrein-call"
-STEP_HEADER = "x-checkrein-step"
-META = "checkrein/"
-"""How the same three are called in MCP's `_meta`: `checkrein/run`, `checkrein/call`, …"""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ class Visit:
         self._started_ns = started_ns
         self._call_id = said.call_id
         self._told = False
+        self._ran: dict[str, None] = {}
 
     @property
     def announced(self) -> bool:
@@ -44,6 +45,18 @@ class Visit:
     def call_id(self) -> str:
         return self._call_id
 
+    def ran(self, *guards: str) -> None:
+        """Writes down that these looked at the call, or at what came back."""
+        self._ran.update(dict.fromkeys(guards))
+
+    def _judged_by_pact(self, kind: str, name: str) -> None:
+        seat = self.run.seat
+        self.ran(f"pact {seat.pact.pact} {seat.pact.version}".rstrip(), *seat.asked(kind, name))
+
+    def named(self, call_id: str) -> None:
+        """Which call this is, for one that is not begun here."""
+        self._call_id = self._call_id or call_id
+
     async def begin_model(self, request: Request) -> ModelCall:
         """Asks the guard, waits where the run is held or somebody must approve, records. Then the
         request may go out, with `directives` put before the model. Raises Refusal."""
@@ -51,17 +64,18 @@ class Visit:
             "kind": "model", "name": request.model, "requested_model": request.model,
             "streamed": request.stream,
         }  # fmt: skip
+        self._judged_by_pact("model", request.model)
+        self._call_id = self._call_id or self.run.next_call_id()
         with hushed(self.announced):
             try:
                 call = await ModelCall.abegin(
                     request.provider, request.model, request.messages, request.parameters,
-                    request.tools, request.stream,
+                    request.tools, request.stream, self._call_id,
                 )  # fmt: skip
             except (Denied, Halted) as error:
                 raise self.refusal(error) from error
         if self.announced and self.said.step:
             self.run.step = self.said.step  # the agent's own count
-        self._call_id = self._call_id or call.call_id
         return call
 
     def end_model(self, call: ModelCall, **answer: Any) -> None:
@@ -79,16 +93,21 @@ class Visit:
     ) -> ToolCall:  # fmt: skip
         """As `begin_model`, of a tool call; `arguments` of what it returns are those to call with.
         Raises Refusal."""
-        self.facts |= {"kind": "tool", "name": name}
+        call_id = call_id or self.run.next_call_id()
+        if (
+            self.facts.get("kind") != "model"
+        ):  # else a model proposes it, and the passage is the model's
+            self.facts |= {"kind": "tool", "name": name}
+            call_id = self._call_id = self._call_id or call_id
+        self._judged_by_pact("tool", name)
         with hushed(self.announced):
             try:
                 call = await ToolCall.abegin(
                     name, arguments, kind=kind, known_tools=known_tools,
-                    call_id=self.said.call_id or call_id, why=why,
+                    call_id=call_id, why=why,
                 )  # fmt: skip
             except (Denied, Halted) as error:
                 raise self.refusal(error) from error
-        self._call_id = self._call_id or call.call_id
         return call
 
     def end_tool(self, call: ToolCall, result: Any) -> None:
@@ -115,7 +134,8 @@ class Visit:
         duration_ns = self.run.world.monotonic_ns() - self._started_ns
         self.run.record(
             events.Passage, call_id=self._call_id, path=self.protocol, announced=self.announced,
-            status=status, reason=reason, duration_ns=duration_ns, **self.facts,
+            status=status, reason=reason, duration_ns=duration_ns,
+            **({"guards": list(self._ran)} | self.facts),
         )  # fmt: skip
 
     def refusal(self, error: Denied | Halted) -> Refusal:

@@ -2,7 +2,7 @@
 written piece by piece. Over ASGI, so that the server below is a library's."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import msgspec
@@ -57,6 +57,17 @@ class Request:
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, until it ends or whoever asked has hung up."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body", False):
+                return
 
     async def gone(self) -> None:
         """Returns when whoever asked has hung up. Only after the body was read."""

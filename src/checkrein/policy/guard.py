@@ -11,7 +11,7 @@ row without an allowed tool call between is of the class that halts.
 """
 
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Lock
 from typing import Any
 
@@ -20,6 +20,7 @@ import msgspec
 from checkrein.policy import guards, loop
 from checkrein.policy.budgets import Reservations, Spent, has_budgets, limits, warning_marks
 from checkrein.policy.case import Case
+from checkrein.policy.conditions.types import EvaluationError
 from checkrein.policy.estimates import Estimates
 from checkrein.policy.kinds import seems_read
 from checkrein.policy.prices import cost
@@ -31,6 +32,7 @@ from checkrein.policy.types import (
     Finding,
     Pact,
     Place,
+    Route,
     ToolKind,
     Verdict,
 )
@@ -112,6 +114,15 @@ class RunGuard:
             self._see(now_ns)
             return self._judge_tool(action, granted=False, counts=False)
 
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        """The guards that are asked about an action of this kind and name, in order."""
+        if kind == "tool":
+            found = self._guards.get(name)
+            if found is None:
+                found = self._asked_of(self._case(Action(kind="tool", name=name)))
+            return tuple(each for each, _ in found)
+        return ("models", "budgets") if self.budgeted else ("models",)
+
     def step(self, now_ns: int) -> Verdict:
         """A new step is about to begin. Counts it if allowed."""
         with self._lock:
@@ -131,6 +142,23 @@ class RunGuard:
             if found is not None:
                 return self._said("budgets", found)
             return self._warning() or self._allow
+
+    def routed(self, model: str, now_ns: int) -> Route | None:
+        """The route that the pact gives a call of this model; None: as it was asked. A condition
+        that has no answer does not hold."""
+        with self._lock:
+            if not self.book.routes:
+                return None
+            self._see(now_ns)
+            facts = self._facts | {
+                "step": self.spent.steps, "model": model, "confidence": self.confidence,
+                "spent": self._spent(),
+            }  # fmt: skip
+            for condition, route in self.book.routes:
+                with suppress(EvaluationError):
+                    if condition(facts):
+                        return route
+            return None
 
     # -- what the run tells -------------------------------------------------------------------
 
@@ -354,12 +382,15 @@ class RunGuard:
         facts["confidence"] = self.confidence
         facts["model"] = self._model
         if "spent" in listed.reads or self.past is not None:
-            spent = self.spent
-            facts["spent"] = {
-                "steps": spent.steps, "tool_calls": spent.tool_calls, "tokens": spent.tokens,
-                "usd": spent.usd, "wall_s": spent.wall_s(self.now_ns),
-            }  # fmt: skip
+            facts["spent"] = self._spent()
         return facts
+
+    def _spent(self) -> dict[str, Any]:
+        spent = self.spent
+        return {
+            "steps": spent.steps, "tool_calls": spent.tool_calls, "tokens": spent.tokens,
+            "usd": spent.usd, "wall_s": spent.wall_s(self.now_ns),
+        }  # fmt: skip
 
     def _kind(self, listed: Any, action: Action) -> ToolKind | None:
         for book in listed.books:

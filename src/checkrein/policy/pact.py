@@ -16,7 +16,7 @@ import msgspec
 from checkrein.policy import units
 from checkrein.policy.budgets import narrowest
 from checkrein.policy.nearest import did_you_mean
-from checkrein.policy.pact_rules import duties, flow, sequence, tools
+from checkrein.policy.pact_rules import duties, flow, routes, sequence, tools
 from checkrein.policy.pact_text import PactError, Part, documents
 from checkrein.policy.types import Pact, Shared
 
@@ -24,11 +24,13 @@ __all__ = ["PactError", "default_pact", "load", "merge", "pack", "version_of"]
 
 _TOP = (
     "pact", "job", "owner", "extends", "models", "tools", "sequence", "flow", "budgets", "warn_at",
-    "loops", "escalate", "approval", "internal", "output", "redact", "unclear", "lost_contact",
+    "loops", "escalate", "approval", "internal", "output", "redact", "route", "unclear",
+    "lost_contact",
 )  # fmt: skip
 _FIELDS = {"approval": "approval_s"}
 _ADDED = ("sequence", "flow", "escalate", "redact", "internal")
 DEPTH_MAX = 8
+_NO_ROUTE = b'"route":[],'
 
 
 def version_of(pact: Pact) -> str:
@@ -36,6 +38,7 @@ def version_of(pact: Pact) -> str:
     values, the version itself left empty."""
     plain = msgspec.structs.replace(pact, version="")
     form = msgspec.json.encode(plain, order="deterministic")
+    form = form.replace(_NO_ROUTE, b"")  # it came later: pacts without it keep their versions
     return hashlib.sha256(form).hexdigest()[:12]
 
 
@@ -101,6 +104,8 @@ def load(
         said["flow"] = flow(parts["flow"], known_tools, inside)
     if "escalate" in parts:
         said["escalate"] = duties(parts["escalate"])
+    if "route" in parts:
+        said["route"] = routes(parts["route"])
     if "output" in parts:
         said["output"] = _output(parts["output"], _files(whole))
     return merge(parent, said)

@@ -1,6 +1,6 @@
 """The parts of a pact that are rules: tools with their conditions and scopes, `sequence`, `flow`,
-`escalate`. Each text is compiled here once, so that what is wrong with it is said with its place;
-the guard compiles it again for its own use.
+`escalate`, `route`. Each text is compiled here once, so that what is wrong with it is said with its
+place; the guard compiles it again for its own use.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from checkrein.policy.conditions.types import ConditionError, Kind
 from checkrein.policy.pact_text import Part
 from checkrein.policy.rulebook import is_pattern
 from checkrein.policy.scopes.types import ScopeError, ScopeKind, ScopeRule
-from checkrein.policy.types import Duty, Pact, Source, Steer, ToolKind, ToolRule
+from checkrein.policy.types import Duty, Pact, Route, Source, Steer, ToolKind, ToolRule
 
 _KINDS = ("read", "compensable", "irreversible")
 _SOURCES = ("trusted", "untrusted", "private")
@@ -242,3 +242,26 @@ def duties(part: Part) -> tuple[Duty, ...]:
             hold=_truth(entries["hold"]) if "hold" in entries else False,
         ))  # fmt: skip
     return tuple(found)
+
+
+def routes(part: Part) -> tuple[Route, ...]:
+    """`route:`. Raises PactError."""
+    found = []
+    for item in part.items():
+        entries = item.known_entries(("when", "model", "upstream"))
+        if "when" not in entries or not {"model", "upstream"} & set(entries):
+            item.refuse(f"`{item.where}` should be {{when: CONDITION, model: NAME}}")
+        found.append(Route(
+            when=condition(entries["when"], ""), model=_routed(entries, "model"),
+            upstream=_routed(entries, "upstream"),
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def _routed(entries: Mapping[str, Part], name: str) -> str:
+    if name not in entries:
+        return ""
+    text = entries[name].text()
+    if not text or len(text) > 200 or "*" in text:
+        entries[name].refuse(f"`{entries[name].where}` takes one name, of at most 200 characters")
+    return text

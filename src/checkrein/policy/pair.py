@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from checkrein.policy.guard import RunGuard
-from checkrein.policy.types import Action, Pact, Place, Verdict
+from checkrein.policy.types import Action, Pact, Place, Route, Verdict
 
 
 class PairGuard:
@@ -34,6 +34,13 @@ class PairGuard:
     def would(self, action: Action, now_ns: int) -> Verdict:
         """What the pact in force would say of a tool call that is not made for another reason."""
         return self.enforced.would(action, now_ns)
+
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        return self.enforced.asked(kind, name)
+
+    def routed(self, model: str, now_ns: int) -> Route | None:
+        """As the pact in force says."""
+        return self.enforced.routed(model, now_ns)
 
     def step(self, now_ns: int) -> Verdict:
         if self.shadow is not None:

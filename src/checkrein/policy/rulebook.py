@@ -59,6 +59,7 @@ class Book:
         self.sequences = _sequences(pact)
         self.flow = _flow(pact)
         self.duties = _duties(pact)
+        self.routes = tuple((_condition(route.when, ""), route) for route in pact.route)
         self.output = _output(pact)
         self._tables = [
             (one, _compiled(one.tools, resolve) if one.tools is not None else None)

@@ -172,6 +172,16 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the call waits until then (else it goes on, and the clock runs beside it)."""
 
 
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """`route: [{when: CONDITION, model: NAME, upstream: NAME}]`: at a gateway, which model answers
+    a call, whichever it asked for. `model` empty: the one asked for; `upstream` empty: the usual
+    one."""
+
+    when: str
+    model: str = ""
+    upstream: str = ""
+
+
 Redaction = Literal["secrets", "pii"]
 
 
@@ -200,6 +210,8 @@ class Pact(msgspec.Struct, frozen=True, kw_only=True):
     internal: tuple[str, ...] = ()
     output: str = ""
     redact: tuple[Redaction, ...] = ()
+    route: tuple[Route, ...] = ()
+    """The first whose condition holds counts."""
     unclear: Literal["deny", "ask", "allow"] = "deny"
     lost_contact: Literal["continue", "pause", "halt"] = "continue"
     within: "Pact | None" = None

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from checkrein.policy.guard import RunGuard
 from checkrein.policy.pair import PairGuard
-from checkrein.policy.types import Action, Pact, Place, Verdict
+from checkrein.policy.types import Action, Pact, Place, Route, Verdict
 from checkrein.sdk import quiet
 
 
@@ -18,11 +18,13 @@ class Guard(Protocol):
     def judge(self, action: Action, now_ns: int) -> Verdict: ...
     def granted(self, action: Action, now_ns: int) -> Verdict: ...
     def would(self, action: Action, now_ns: int) -> Verdict: ...
+    def routed(self, model: str, now_ns: int) -> Route | None: ...
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None: ...
     def model_returned(
         self, input_tokens: int, output_tokens: int, usd: float | None, now_ns: int,
         model: str = "", call_id: str = "",
     ) -> None: ...  # fmt: skip
+    def asked(self, kind: str, name: str) -> tuple[str, ...]: ...
     def step(self, now_ns: int) -> Verdict: ...
     def placed(self, place: Place) -> None: ...
     def heard(self, role: str, text: str) -> None: ...
@@ -79,11 +81,28 @@ class Seat:
         except Exception as error:
             return _erred("would", error)
 
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        """The names of the guards that are asked about an action; () where that is not known."""
+        try:
+            return self._guard.asked(kind, name)
+        except Exception as fault:
+            quiet.fault("guard.asked", fault)
+            return ()
+
     def step(self, now_ns: int) -> Verdict:
         try:
             return self._guard.step(now_ns)
         except Exception as error:
             return _erred("step", error)
+
+    def routed(self, model: str, now_ns: int) -> Route | None:
+        """Where a gateway sends a call of this model, when the pact says so. What it is sent to is
+        judged all the same; so a fault here leaves it as it was asked."""
+        try:
+            return self._guard.routed(model, now_ns)
+        except Exception as fault:
+            quiet.fault("guard.routed", fault)
+            return None
 
     def returned(self, action: Action, result: Any, error: str, now_ns: int) -> None:
         try:
@@ -208,6 +227,9 @@ class Failed:
     def objections(self, output: Any) -> list[str]:
         return [self._verdict.reason]
 
+    def asked(self, kind: str, name: str) -> tuple[str, ...]:
+        return ("guard",)
+
     def adopt(self, enforced: Pact, shadow: Pact | None = None) -> None:
         raise RuntimeError(self._verdict.reason)
 
@@ -215,7 +237,7 @@ class Failed:
         return None
 
     placed = returned = model_returned = heard = remembered = said_confidence = _nothing
-    paused = raised = forked = know = _nothing
+    paused = raised = forked = know = routed = _nothing
 
 
 def _erred(where: str, error: Exception) -> Verdict:

@@ -62,13 +62,15 @@ class ModelCall:
         parameters: Mapping[str, Any] | None = None,
         tools: Sequence[str] = (),
         stream: bool = False,
+        call_id: str = "",
     ) -> "ModelCall":
-        """`begin` for coroutines: held without blocking the loop."""
+        """`begin` for coroutines: held without blocking the loop. `call_id`: one that the call has
+        already."""
         call = await begun(
             lambda call_id, paid: cls._begin(
                 provider, model, messages, parameters, tools, stream, False, call_id, paid
             ),
-            "",
+            call_id,
         )
         await call._answered()
         return call
@@ -120,6 +122,11 @@ class ModelCall:
             unrecorded(error, call.call_id, call._run, model or "model call", call._open)
             call._run = None
         return call
+
+    @property
+    def run(self) -> Run | None:
+        """The run in whose record the call stands while it is open, else None."""
+        return self._run if self._open else None
 
     def first_token(self) -> None:
         """The first token of a stream came; later calls change nothing."""

@@ -135,6 +135,12 @@ class Run:
         self.record(events.EscalationRaised, escalation_id=question.claim, why=question.why, to=to)
         self.client.ask(question)
 
+    def name(self, goal: str) -> None:
+        """Gives a run that has no goal one: whoever began it did not know it."""
+        self.goal = values.clean_text(goal, 4_000)
+        self._tell_place()
+        self.record(events.Status, status="running", reason="named", goal=self.goal)
+
     def forked(self) -> None:
         """In a forked child: no lock may be one that another thread of the parent held."""
         self.inherited = True

@@ -24,10 +24,12 @@ from checkrein.bus.messages import SessionGrant, SessionRecord, SessionRequest, 
 from checkrein.bus.nats import connect
 from checkrein.bus.types import Bus, BusError
 from checkrein.gateway.app import App
+from checkrein.gateway.clean import CleanRecorder, clean_logs
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.gate import Gate
 from checkrein.gateway.hush import HushedRecorder
 from checkrein.gateway.keybook import KeyBook
+from checkrein.gateway.known import known_keys
 from checkrein.gateway.link import GatewayLink
 from checkrein.gateway.parts import PARTS, Part
 from checkrein.gateway.runs import Desk, Runs
@@ -38,6 +40,7 @@ from checkrein.sdk.config import Config, Endpoint
 from checkrein.sdk.links.shipping import RingShipping
 from checkrein.sdk.links.types import Process
 from checkrein.sdk.recorder import Recorder
+from checkrein.sdk.redacting import use_names
 from checkrein.sdk.run import Run
 from checkrein.server.context import RoleContext
 from checkrein.server.listening import listen, listen_unix
@@ -53,7 +56,11 @@ _log = logging.getLogger(__name__)
 async def run(context: RoleContext) -> None:
     """Serves until `context.stop`. Raises AddressTaken, SettingsError, KeysError, BusError."""
     served = _Gateway(context)
-    with listen(context.gateway, "--gateway") as tcp, listen_unix(served.socket_path) as unix:
+    with (
+        listen(context.gateway, "--gateway") as tcp,
+        listen_unix(served.socket_path) as unix,
+        clean_logs(served.known),
+    ):
         async with asyncio.TaskGroup() as group:
             await served.serve(group, [tcp, unix])
 
@@ -71,11 +78,16 @@ class _Gateway:
         self.fence = Fence(self._loop, self._fenced, self._shut_out)
         self.keys = KeyBook(context.world, self._contained)
         self.runs = Runs(self.keys, self._open_desk, self._settings.idle_s)
-        self.gate = Gate(self._settings, context.world, self.keys, self.runs, self.fence)
+        self.known = known_keys(self._settings, os.environ)
+        self.gate = Gate(
+            self._settings, context.world, self.keys, self.runs, self.fence, self.known
+        )  # fmt: skip
+        use_names(self.gate.screens.names)
 
     async def serve(self, group: asyncio.TaskGroup, sockets: list[socket.socket]) -> None:
         context = self._context
         await self.keys.open(context.control_bus)
+        self.gate.open_bucket = context.control_bus.bucket
         parts = [await open_part(self.gate) for open_part in PARTS]
         await self.runs.desk(_first_environment(context))
         beside = [
@@ -132,7 +144,8 @@ class _Gateway:
             links.append(link)
             return link
 
-        client = Client(config, HushedRecorder(recorder), place_of, make, context.world)
+        record = HushedRecorder(CleanRecorder(recorder, self.known))
+        client = Client(config, record, place_of, make, context.world, host=False)
         await asyncio.to_thread(_start, client)
         self._sessions[environment] = links[0]
         return Desk(client, links[0])

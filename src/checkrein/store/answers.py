@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from checkrein.store import queries
+from checkrein.store import coverage, coverage_sql, queries
 from checkrein.store.runs import RunSummary, as_row
 
 Given = dict[str, Any]
@@ -25,6 +25,9 @@ STATEMENTS: dict[str, Callable[[Given], queries.Statement]] = {
     "agents": queries.agents,
     "content": queries.content,
     "marks": queries.marks,
+    "coverage": coverage_sql.coverage,
+    "coverage_runs": coverage_sql.coverage_runs,
+    "coverage_paths": coverage_sql.coverage_paths,
 }
 
 _FIELD_OF = {"ending": "end"}
@@ -77,6 +80,9 @@ SHAPES: dict[str, Callable[[Given, Rows], list[dict[str, Any]]]] = {
     "agents": _named("agent", "runs", "tokens", "usd", "last_seen"),
     "content": _content,
     "marks": _named("recorder", "agent", "partition", "seq", "at", "chain"),
+    "coverage": _named("agent", "environment", *coverage.COUNTS),
+    "coverage_runs": _named("agent", "environment", "run_id", *coverage.COUNTS),
+    "coverage_paths": _named(*coverage.PATH_COLUMNS),
 }
 
 

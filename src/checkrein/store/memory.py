@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from checkrein.store import texts
+from checkrein.store import coverage, texts
 from checkrein.store.answers import counts, tool_hour
 from checkrein.store.objections import NOT_JSON, objection, refusal
 from checkrein.store.parameters import check
@@ -57,6 +57,9 @@ class MemoryStore:
             "content": self._content,
             "counts": self._counts,
             "marks": self._marks,
+            "coverage": self._coverage,
+            "coverage_runs": self._coverage_runs,
+            "coverage_paths": lambda given: coverage.paths(self._of_calls(given)),
         }
 
     def write(self, rows: Sequence[Row]) -> int:
@@ -187,6 +190,25 @@ class MemoryStore:
             if given.get("recorder", recorder) == recorder and given.get("agent", agent) == agent
         ]  # fmt: skip
         return sorted(rows, key=lambda row: (row["recorder"], row["agent"], row["partition"]))
+
+    def _coverage(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        return coverage.counted(self._of_calls(given), self._gateways(given))
+
+    def _coverage_runs(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        rows = coverage.counted(self._of_calls(given), self._gateways(given), by_run=True)
+        return rows[: given["limit"]]
+
+    def _gateways(self, given: dict[str, Any]) -> frozenset[str]:
+        since = given.get("since", 0)
+        return coverage.gateways_of(one.fields for one in self._events.values() if one.at >= since)
+
+    def _of_calls(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            one.fields for one in self._events.values()
+            if one.fields["type"] in coverage.TYPES
+            and given.get("since", 0) <= one.at < given.get("until", 2**63)
+            and all(one.fields[k] == given[k] for k in ("agent", "run_id") if k in given)
+        ]  # fmt: skip
 
 
 def _accept(row: Row) -> dict[str, Any]:

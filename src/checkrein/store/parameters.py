@@ -20,6 +20,8 @@ _OPTIONAL = Parameter(_TEXT)
 _TIME = Parameter(_NUMBER)
 _AT_MOST = Parameter(_LIMIT)
 
+_COVERAGE = {"agent": _OPTIONAL, "run_id": _OPTIONAL, "since": _TIME, "until": _TIME}
+
 PARAMETERS: dict[str, dict[str, Parameter]] = {
     "run": {"run_id": _NEEDED},
     "runs": {
@@ -40,6 +42,9 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
     "content": {"hash": _NEEDED},
     "counts": {},
     "marks": {"recorder": _OPTIONAL, "agent": _OPTIONAL},
+    "coverage": _COVERAGE,
+    "coverage_runs": {"limit": _AT_MOST, **_COVERAGE},
+    "coverage_paths": _COVERAGE,
 }  # fmt: skip
 
 

@@ -24,6 +24,10 @@ QUERIES: dict[str, str] = {
     "counts": "rows, bytes on disk, runs",
     "marks": "highest number stored per recorder, agent and partition, with the lane's chain hash: "
     "recorder?, agent?",
+    "coverage": "actions seen by the SDK, a gateway, both; denied: agent?, run_id?, since?, until?",
+    "coverage_runs": "the same for each run, latest first: limit, agent?, run_id?, since?, until?",
+    "coverage_paths": "what passed a gateway by protocol, with the guards that ran: agent?, "
+    "run_id?, since?, until?",
 }
 
 

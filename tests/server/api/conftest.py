@@ -33,6 +33,7 @@ from checkrein.bus.types import Message, Subscription
 from checkrein.events.envelope import CHAIN_START, Envelope, advance, as_raw, pack, partition_of
 from checkrein.server.api import run
 from checkrein.server.context import RoleContext
+from checkrein.store import coverage
 from checkrein.store.position import parse_position, position_of
 from checkrein.store.runs import RunSummary, as_row, fold
 from checkrein.world import REAL
@@ -94,6 +95,12 @@ class FakeArchive:
             return [{"rows": len(self.events), "bytes": 1, "runs": 1}]
         if name == "content":
             return []
+        if name.startswith("coverage"):
+            of = [e for e in self.events if parameters.get("agent", e["agent"]) == e["agent"]]
+            if name == "coverage_paths":
+                return coverage.paths(of)
+            gateways = coverage.gateways_of(of)
+            return coverage.counted(of, gateways, by_run=name == "coverage_runs")
         wanted = {k: v for k, v in parameters.items() if k in ("run_id", "task_id", "agent")}
         return [
             {**e, "position": position_of(e["ts"], e["recorder"], e["seq"], e["agent"])}

@@ -3,7 +3,7 @@
 import pytest
 
 from checkrein.bus import subjects
-from checkrein.server.api.tokens import OWNER, Identity, may, who
+from checkrein.server.api.roles import OWNER, Identity, may, who
 from tests.server.api.conftest import Stand
 
 PACT = {"text": "pact: a\n"}
@@ -17,7 +17,7 @@ PACT = {"text": "pact: a\n"}
         ("viewer", "POST", "/api/v1/commands", False),
         ("viewer", "POST", "/api/v1/pacts/a/promote", False),
         ("approver", "POST", "/api/v1/pacts/a/promote", True),
-        ("approver", "POST", "/api/v1/approvals/x", True),
+        ("approver", "POST", "/api/v1/approvals/x/decision", True),
         ("approver", "PUT", "/api/v1/pacts/a", False),
         ("approver", "POST", "/api/v1/pacts/a/promote/b", False),
         ("approver", "POST", "/api/v1/sessions", False),

@@ -12,6 +12,7 @@ from typing import Any
 
 from checkrein.sdk import quiet
 from checkrein.sdk.calls import ModelCall, marked
+from checkrein.sdk.instruments.announce import announce
 from checkrein.sdk.instruments.exchange import Answer, Endpoint, Request
 from checkrein.sdk.instruments.flow import Flow
 from checkrein.sdk.instruments.patches import Patches
@@ -40,6 +41,7 @@ def _sync_request(original: Any, find: Find) -> Any:
         )
         flow = Flow(call, endpoint, asked)
         try:
+            announce(self, call, options)
             _direct(endpoint, call, options, body)
             result = original(self, cast_to, options, **more)
         except BaseException as error:
@@ -62,6 +64,7 @@ def _async_request(original: Any, find: Find) -> Any:
         )
         flow = Flow(call, endpoint, asked)
         try:
+            announce(self, call, options)
             _direct(endpoint, call, options, body)
             result = await original(self, cast_to, options, **more)
         except BaseException as error:

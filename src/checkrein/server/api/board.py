@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from checkrein.bus.messages import LiveRun
+from checkrein.server.api.identity_shapes import AgentIdentity
 from checkrein.server.api.shapes import ENDED, STATUSES, AgentLine, RoomLine, RunLine
 from checkrein.store.runs import RunSummary
 
@@ -112,9 +113,11 @@ def join(
     return lines
 
 
-def agents(lines: Iterable[RunLine], now_ns: int) -> list[AgentLine]:
-    """The runs by agent, the latest seen first."""
-    groups: dict[str, list[RunLine]] = {}
+def agents(
+    lines: Iterable[RunLine], now_ns: int, known: Mapping[str, AgentIdentity]
+) -> list[AgentLine]:
+    """The runs by agent, the latest seen first; those that were added and never ran come last."""
+    groups: dict[str, list[RunLine]] = {agent: [] for agent in known}
     for run in lines:
         groups.setdefault(run.agent, []).append(run)
     found = [
@@ -125,12 +128,17 @@ def agents(lines: Iterable[RunLine], now_ns: int) -> list[AgentLine]:
             can_halt=sum(run.can_halt for run in runs),
             tokens=sum(run.tokens for run in runs),
             usd=round(sum(run.usd or 0.0 for run in runs), 9),
-            last_seen=max(now_ns - round((run.last_event_age_s or 0) * 1e9) for run in runs),
+            last_seen=max((_seen(run, now_ns) for run in runs), default=0),
             rooms=sorted({run.room for run in runs}),
+            identity=known.get(agent),
         )
         for agent, runs in groups.items()
     ]
     return sorted(found, key=lambda agent: agent.last_seen, reverse=True)
+
+
+def _seen(run: RunLine, now_ns: int) -> int:
+    return now_ns - round((run.last_event_age_s or 0) * 1e9)
 
 
 def rooms(lines: Iterable[RunLine]) -> list[RoomLine]:

@@ -2,8 +2,9 @@
 
 1. The Host must be a name of ours, so that no foreign name can be pointed at us (DNS rebinding).
 2. An Origin, when a browser sends one, must be ours too, so that no foreign page can ask.
-3. Everything but what OPEN names needs a token as `Authorization: Bearer …`: the operator's, or
-   one that it has made, which may do what its role may (`tokens`).
+3. Everything but what OPEN names needs a token as `Authorization: Bearer …`: the operator's, one
+   that was made for somebody, an agent's key, or an identity provider's; it may do what its role
+   may (`roles`).
 4. A body is bounded, and JSON is strict.
 """
 
@@ -16,14 +17,16 @@ import msgspec
 from checkrein.server.api import token
 from checkrein.server.api.metrics import Metrics
 from checkrein.server.api.problems import BadRequest, Forbidden, Problem, TooLarge, Unauthorised
+from checkrein.server.api.roles import OWNER, Identity, allowed, may
 from checkrein.server.api.strict import BODY_BYTES_MAX, check_json
-from checkrein.server.api.tokens import OWNER, Identity, may
 from checkrein.world import World
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
+Identify = Callable[[str], Awaitable[Identity | None]]
+"""Whose token it is; None: nobody's. Raises Problem to say why not."""
 
 OPEN = frozenset(("/healthz", "/metrics", "/api", "/api/openapi.json"))
 """What is told to anybody. A path is compared as it was sent: what the router would read as one of
@@ -31,7 +34,9 @@ them, but is written in another way, needs the token."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
     ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
-     "tokens", "approvals", "escalations", "status", "stream", "contents", "healthz", "metrics")
+     "tokens", "run-tokens", "approvals", "escalations", "mcp-tools", "status", "stream",
+     "contents",
+     "healthz", "metrics")
 )  # fmt: skip
 
 
@@ -40,7 +45,7 @@ class Door:
 
     def __init__(
         self, inner: App, operator_token: str, names: Iterable[str], world: World, metrics: Metrics,
-        identify: Callable[[str], Identity | None] = lambda given: None,
+        identify: Identify,
     ) -> None:  # fmt: skip
         self._inner, self._token, self._world, self._metrics = (
             inner, operator_token, world, metrics,
@@ -74,12 +79,9 @@ class Door:
         self._check_origin(headers.get("origin"))
         path = str(scope["path"])
         if path not in OPEN:
-            identity = self._check_token(headers.get("authorization", b""))
+            identity = await self._check_token(headers.get("authorization", b""))
             if not may(identity, str(scope["method"]), path):
-                raise Forbidden(
-                    f"the token {identity.name!r} is a {identity.role}'s: it may not do this",
-                    "Ask somebody whose token may; `checkrein token list` shows the roles.",
-                )
+                raise _may_not(identity, str(scope["method"]), path)
             scope.setdefault("state", {})["identity"] = identity
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return receive
@@ -103,12 +105,12 @@ class Door:
                 "wrong_origin",
             )
 
-    def _check_token(self, header: bytes) -> Identity:
+    async def _check_token(self, header: bytes) -> Identity:
         kind, _, given = header.decode("latin-1").partition(" ")
         if kind.lower() == "bearer":
             if token.matches(self._token, given.strip()):
                 return OWNER
-            found = self._identify(given.strip())
+            found = await self._identify(given.strip())
             if found is not None:
                 return found
         raise Unauthorised(
@@ -127,6 +129,15 @@ class Door:
         )
         if subject != "stream":
             self._metrics.observe("checkrein_http_seconds", seconds, (("to", subject),))
+
+
+def _may_not(identity: Identity, method: str, path: str) -> Forbidden:
+    may_do = ", ".join(sorted(allowed(method, path)))
+    if identity.agent:
+        said = f"this is the key of agent {identity.agent!r}: it opens the agent's own sessions"
+    else:
+        said = f"{identity.name!r} is {', '.join(sorted(identity.roles))}: it may not do this"
+    return Forbidden(said, f"Ask somebody who may ({may_do}); `checkrein token list` shows who.")
 
 
 def _host_name(url: str) -> str:

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import uvicorn
 
+from checkrein.bus import claims
 from checkrein.bus.credentials import Keys
 from checkrein.bus.types import BusError
 from checkrein.server.api import token
@@ -55,11 +56,12 @@ async def _serve(
         (context.bus_urls, context.control_urls),
         keys,
         spawn,
+        partial(_push, keys, {"events": context.bus_urls, "control": context.control_urls}),
     )
     names = [context.http[0], *((context.config or {}).get("http_names") or [])]
     door = Door(
         build(services), operator_token, names, context.world, services.metrics,
-        services.tokens.identify,
+        services.identify,
     )  # fmt: skip
     server = _Server(
         uvicorn.Config(
@@ -69,10 +71,16 @@ async def _serve(
     )  # fmt: skip
     await services.controls.listen()
     await services.tokens.open()
+    await services.agents.open()
     await services.pacts.open()
     gateways = services.gateways = await Gateways.open(context.control_bus, context.world)
     spawn(gateways.follow)
     spawn(services.tokens.follow)
+    spawn(services.agents.follow)
+    spawn(services.revoking.follow)
+    spawn(services.revoking.work)
+    for bus in (context.bus, context.control_bus):
+        bus.on_connection(services.revoking.again)
     spawn(services.pacts.levels.follow)
     spawn(partial(_follow, services))
     serving = group.create_task(server.serve(sockets=[listener]))
@@ -85,6 +93,12 @@ async def _serve(
     await serving
     for task in list(beside):
         task.cancel()
+
+
+async def _push(
+    keys: Keys, urls: Mapping[str, Sequence[str]], server: str, revocations: Mapping[str, int]
+) -> None:
+    await claims.push(keys, urls[server], revocations)
 
 
 class _Server(uvicorn.Server):

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from checkrein.bus.identities import AGENT_KEY
 from checkrein.bus.types import Bus
 from checkrein.control.signing import load_signer
+from checkrein.server.api.agents import Agents
 from checkrein.server.api.controls import Controls
 from checkrein.server.api.follow import Follower
 from checkrein.server.api.history import History
@@ -15,6 +17,9 @@ from checkrein.server.api.live import Live
 from checkrein.server.api.metrics import Metrics
 from checkrein.server.api.pact_book import PactBook
 from checkrein.server.api.recent import Recent
+from checkrein.server.api.revoking import Push, Revoking
+from checkrein.server.api.roles import Identity
+from checkrein.server.api.run_tokens import RunTokens
 from checkrein.server.api.tail import Tail
 from checkrein.server.api.tokens import Tokens
 from checkrein.server.gateways import Gateways
@@ -62,6 +67,9 @@ class Services:
     follower: Follower
     pacts: PactBook
     tokens: Tokens
+    agents: Agents
+    run_tokens: RunTokens
+    revoking: Revoking
     started_ns: int
     spawn: Callable[[Work], None]
     """Runs something beside the requests, for as long as the role works."""
@@ -71,6 +79,12 @@ class Services:
     """Set when the role begins to serve."""
     health: tuple[int, list[Any]] = field(default=(0, []))
 
+    async def identify(self, given: str) -> Identity | None:
+        """Whose token or key this is; None: nobody's."""
+        if given.startswith(AGENT_KEY):
+            return self.agents.identify(given)
+        return self.tokens.identify(given)
+
 
 def assemble(
     world: World,
@@ -79,6 +93,7 @@ def assemble(
     urls: tuple[tuple[str, ...], tuple[str, ...]],
     minter: Minter,
     spawn: Callable[[Work], None],
+    push: Push,
 ) -> Services:
     """The parts, wired in a straight line. Nothing runs yet."""
     bus, control_bus = buses
@@ -92,6 +107,8 @@ def assemble(
         control_urls=urls[1], minter=minter, metrics=metrics, tail=tail, live=live, recent=recent,
         hub=hub, history=history, controls=controls, follower=follower,
         pacts=pacts, tokens=Tokens(world, control_bus),
+        agents=Agents(world, control_bus), run_tokens=RunTokens(world, control_bus),
+        revoking=Revoking(world, control_bus, push),
         started_ns=world.monotonic_ns(), spawn=spawn,
     )  # fmt: skip
     _describe(services)

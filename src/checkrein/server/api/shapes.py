@@ -9,7 +9,8 @@ import msgspec
 
 from checkrein.bus.messages import CommandState, Verb
 from checkrein.policy.types import Stage
-from checkrein.server.api.tokens import Role
+from checkrein.server.api.identity_shapes import AgentIdentity
+from checkrein.server.api.roles import Role
 
 RunStatus = Literal[
     "running", "waiting_model", "waiting_tool", "waiting_human", "paused", "escalated",
@@ -222,6 +223,8 @@ class AcknowledgeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class AgentLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`last_seen` 0: never. `identity`: None for one that nobody has added by name."""
+
     agent: str
     runs: int
     live: int
@@ -231,6 +234,7 @@ class AgentLine(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: int
     rooms: list[str] = []
     pact: str = ""
+    identity: AgentIdentity | None = None
 
 
 class RoomLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,45 +1,23 @@
-"""Who asks: the operator's own token, and those it has made for others.
-
-    operator   all; the token in the data folder is one and may, alone, make and revoke tokens
-    approver   reads, decides on promotions and approvals, resets learned profiles
-    viewer     reads
+"""The tokens that were made for people and programs, each of a role (`roles`).
 
 A token is 256 random bits; of it only the SHA-256 is kept (bucket `tokens`), so it is shown once,
 when it is made. `known` follows the bucket, so that what one api process revokes ends at all.
 """
 
-import hashlib
 import logging
-import re
-from collections.abc import Mapping
-from typing import Any, Literal
 
 import msgspec
 
 from checkrein.bus import subjects
+from checkrein.bus.identities import digest_of
 from checkrein.bus.messages import MessageError, decode, encode
 from checkrein.bus.types import Bucket, Bus, BusError, Entry, WrongRevision
+from checkrein.server.api.roles import OWNER_NAME, Identity, Role
 from checkrein.world import World
 
 _log = logging.getLogger(__name__)
 
-Role = Literal["operator", "approver", "viewer"]
-OWNER_NAME = "operator"
 RETRY_S = 0.5
-_DECIDES = re.compile(r"/api/v1/(pacts/[^/]+/promote|(approvals|escalations)(/.*)?)")
-_PROFILE = re.compile(r"/api/v1/pacts/[^/]+/profile")
-_TOKENS = re.compile(r"/api/v1/tokens(/.*)?")
-
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """`owner`: it asks with the token in the data folder."""
-
-    name: str
-    role: Role
-    owner: bool = False
-
-
-OWNER = Identity(name=OWNER_NAME, role="operator", owner=True)
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,25 +112,3 @@ class Tokens:
             return
         self._by_key[entry.key] = record.digest
         self._by_digest[record.digest] = record
-
-
-def digest_of(given: str) -> str:
-    return hashlib.sha256(given.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def may(identity: Identity, method: str, path: str) -> bool:
-    """Whether this one may ask that."""
-    if _TOKENS.fullmatch(path) and method not in ("GET", "HEAD"):
-        return identity.owner
-    if method in ("GET", "HEAD") or identity.role == "operator":
-        return True
-    if identity.role != "approver":
-        return False
-    resets = method == "DELETE" and _PROFILE.fullmatch(path) is not None
-    return resets or _DECIDES.fullmatch(path) is not None
-
-
-def who(scope: Mapping[str, Any]) -> Identity:
-    """Who asks, as the door has found."""
-    found = (scope.get("state") or {}).get("identity")
-    return found if isinstance(found, Identity) else OWNER

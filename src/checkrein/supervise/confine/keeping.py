@@ -107,11 +107,13 @@ class Confinement:
             )
         keep_out = protected(user)
         place = self._place
-        place.tmp.mkdir(mode=0o700, exist_ok=True)
+        claims = place.socket.with_name("claims")
+        for folder in (place.tmp, claims):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         hides = wish.level == "L3"
         grants = grants_of(
             argv, environ, Path.cwd(), read=wish.read, write=wish.write,
-            own=(place.recorders, place.tmp), protected=keep_out, hides=hides,
+            own=(place.recorders, place.tmp, claims), protected=keep_out, hides=hides,
         )  # fmt: skip
         secrets = [*(path / "operator.token" for path in keep_out), local_file(user),
                    place.folder / "manifest"]  # fmt: skip

@@ -17,6 +17,7 @@ from checkrein.bus.approvals import (
     GateQuery,
 )
 from checkrein.server.api.problems import BadRequest, NotThere, Problem, Refused
+from checkrein.server.api.roles import who
 from checkrein.server.api.routes.common import API, Limit
 from checkrein.server.api.services import Services
 from checkrein.server.api.shapes import (
@@ -27,7 +28,6 @@ from checkrein.server.api.shapes import (
     DecisionsBody,
     EscalationLine,
 )
-from checkrein.server.api.tokens import who
 
 OPERATOR = "operator"
 NAME_CHARS_MAX = 200

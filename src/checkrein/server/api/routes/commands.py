@@ -9,10 +9,10 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from checkrein.bus.messages import CommandRequest
 from checkrein.server.api.problems import BadRequest, NotThere
+from checkrein.server.api.roles import who
 from checkrein.server.api.routes.common import API, Limit, full_run_id
 from checkrein.server.api.services import Services
 from checkrein.server.api.shapes import CommandBody, CommandLine, command_line
-from checkrein.server.api.tokens import who
 from checkrein.world import is_uuid7
 
 WAIT_MS_MAX = 30_000

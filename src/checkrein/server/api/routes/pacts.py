@@ -15,6 +15,7 @@ from checkrein.control.pact_life import ORDERED, Backtest, LifeRefused, PactReco
 from checkrein.policy.pact import PactError
 from checkrein.server.api.pact_book import Compared, NoPact, Promotion
 from checkrein.server.api.problems import BadRequest, NotThere, Unready
+from checkrein.server.api.roles import who
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
 from checkrein.server.api.shapes import (
@@ -29,7 +30,6 @@ from checkrein.server.api.shapes import (
     ProfileValuesLine,
     PromoteBody,
 )
-from checkrein.server.api.tokens import who
 
 TEXT_CHARS_MAX = 256 * 1024
 NAME_CHARS_MAX = 200

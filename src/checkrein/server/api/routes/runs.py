@@ -7,6 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery
 
 from checkrein.server.api import board
+from checkrein.server.api.identity_shapes import identity_line
 from checkrein.server.api.live import merged
 from checkrein.server.api.problems import BadRequest, NotThere
 from checkrein.server.api.routes.common import (
@@ -150,10 +151,12 @@ def _plain(event: dict[str, Any]) -> dict[str, Any]:
 
 @get(f"{API}/agents", operation_id="listAgents")
 async def list_agents(services: NamedDependency[Services]) -> Response[list[AgentLine]]:
-    """The agents of the latest runs, and of all live ones."""
+    """The agents of the latest runs, of all live ones, and those that were added by name
+    (`identity`), whether they ever ran or not."""
     incomplete: list[str] = []
     lines = await board_lines(services, {}, RUNS_MAX, incomplete)
-    return raw_answer(board.agents(lines, services.world.now_ns()), incomplete)
+    known = {record.agent: identity_line(record) for record in services.agents.all()}
+    return raw_answer(board.agents(lines, services.world.now_ns(), known), incomplete)
 
 
 @get(f"{API}/rooms", operation_id="listRooms")

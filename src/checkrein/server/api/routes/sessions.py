@@ -20,11 +20,12 @@ from checkrein.bus.messages import (
 )
 from checkrein.bus.pacts import TOGETHER_BYTES_MAX, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
-from checkrein.server.api.problems import BadRequest, Unready
+from checkrein.server.api.admission import admitted
+from checkrein.server.api.problems import BadRequest, Forbidden, Unready
+from checkrein.server.api.roles import Identity, who
 from checkrein.server.api.routes import pacts
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
-from checkrein.server.api.tokens import who
 from checkrein.server.gateways import url_from
 
 AGENTS_MAX = 500
@@ -48,13 +49,17 @@ async def open_session(
     `expires_at` (renew well before), and each agent's pact. A pact in `pacts` is stored first, and
     put in force for its agent (not in `staging` and `production`, where pacts are promoted).
     Who the session is stands in the bucket `sessions` before this answers; a session keeps its kind
-    for as long as it is known."""
+    for as long as it is known. An agent's key opens sessions of that agent only, in the room and
+    environment that it is bound to; agents that were revoked are left out."""
     _check(data)
-    await pacts.carried(services, data.environment, data.pacts, who(request.scope).name)
+    asks = who(request.scope)
+    data = admitted(data, asks, services.agents.revoked)
+    await pacts.carried(services, data.environment, data.pacts, asks.name)
     session = data.session or services.world.uuid7()
     expires_at = services.world.now_ns() + LIFE_S * 1_000_000_000
     credential = services.minter.session(session, data.agents, expires_at)
-    await _write_down(services, session, data, credential.user, expires_at)
+    await _write_down(services, session, data, credential.user, expires_at, asks.origin)
+    await _still(services, session, data.agents, asks)
     services.metrics.count("checkrein_sessions_total", labels=(("kind", data.kind),))
     return SessionGrant(
         session=session, bus_urls=list(services.bus_urls), control_urls=list(services.control_urls),
@@ -80,7 +85,12 @@ def _check(data: SessionRequest) -> None:
 
 
 async def _write_down(
-    services: Services, session: str, data: SessionRequest, user: str, expires_at: int
+    services: Services,
+    session: str,
+    data: SessionRequest,
+    user: str,
+    expires_at: int,
+    origin: str,
 ) -> None:
     try:
         bucket = await services.control_bus.bucket(subjects.BUCKET_SESSIONS)
@@ -90,11 +100,16 @@ async def _write_down(
                 f"session {session} is of kind `{before.kind}`, not `{data.kind}`",
                 "Open another session, without naming one.",
             )
+        if before is not None and before.by != origin:
+            raise Forbidden(
+                f"session {session} was opened by somebody else",
+                "Open another session, without naming one.",
+            )
         earlier = [] if before is None else [*before.earlier, before.user][-EARLIER_MAX:]
         record = SessionRecord(
             session=session, kind=data.kind, agents=data.agents, user=user, expires_at=expires_at,
             earlier=earlier, room=data.room, environment=data.environment, host=data.host,
-            pid=data.pid,
+            pid=data.pid, by=origin,
         )  # fmt: skip
         await bucket.put(session, encode(record))
     except BusError as error:
@@ -106,6 +121,19 @@ async def _write_down(
     if swept is None or now - swept > SWEEP_EVERY_S * 1_000_000_000:
         services.sessions_swept_ns = now
         services.spawn(partial(sweep, bucket, services.world.now_ns()))
+
+
+async def _still(services: Services, session: str, agents: list[str], asks: Identity) -> None:
+    """Whoever was revoked between being looked up and being written down, maybe by another api
+    process, gets nothing: it is not among the sessions that were cut."""
+    try:
+        if not await services.agents.still(agents, asks):
+            await (await services.control_bus.bucket(subjects.BUCKET_SESSIONS)).delete(session)
+            raise Forbidden("the agent or its key was revoked meanwhile", "Ask again.", "revoked")
+    except BusError as error:
+        raise Unready(
+            f"the control bus does not answer: {error}", "Ask again in a moment."
+        ) from error
 
 
 def _read(entry: Entry | None) -> SessionRecord | None:

@@ -8,10 +8,11 @@ from litestar.params import FromPath, JSONBody
 
 from checkrein.bus.types import BusError
 from checkrein.server.api.problems import Ambiguous, BadRequest, NotThere, Unready
+from checkrein.server.api.roles import who
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
 from checkrein.server.api.shapes import TokenBody, TokenLine
-from checkrein.server.api.tokens import NameTaken, TokenRecord, who
+from checkrein.server.api.tokens import NameTaken, TokenRecord
 
 NAME_CHARS_MAX = 100
 
@@ -26,7 +27,7 @@ async def list_tokens(services: NamedDependency[Services]) -> list[TokenLine]:
 async def create_token(
     services: NamedDependency[Services], request: Request[Any, Any, Any], data: JSONBody[TokenBody]
 ) -> TokenLine:
-    """Makes a token for somebody, of a role. Only the operator's own token may."""
+    """Makes a token for somebody, of a role. Only an admin may."""
     if not 0 < len(data.name) <= NAME_CHARS_MAX or not data.name.isprintable():
         raise BadRequest(
             f"{data.name[:80]!r} cannot name a token",
