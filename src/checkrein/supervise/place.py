@@ -72,7 +72,8 @@ class Place:
 
     @property
     def tmp(self) -> Path:
-        return self.folder / "tmp"
+        """Beside the socket, whose path is short: there are sockets in it, too."""
+        return self.socket.with_name("tmp")
 
     @property
     def socket(self) -> Path:
