@@ -42,6 +42,8 @@ from checkrein.world import REAL, World
 _log = logging.getLogger(__name__)
 CONTACT_WAIT_S = 2.0
 """How long the program waits for the server before it starts without."""
+GATEWAY_WAIT_S = 15.0
+"""The same where it must not start without the gateway."""
 BUS_S = 3.0
 """How long the end of the program may wait for its last events to be on the bus."""
 SWITCH_INTERVAL_S = 0.0005
@@ -181,7 +183,8 @@ class _Service:
         tasks: asyncio.TaskGroup,
     ) -> int:  # fmt: skip
         with suppress(TimeoutError):
-            async with asyncio.timeout(CONTACT_WAIT_S):
+            always = self.options.gateway == "always"
+            async with asyncio.timeout(GATEWAY_WAIT_S if always else CONTACT_WAIT_S):
                 await link.settled.wait()
         if link.error:
             self._say(f"no contact with the server, recording locally: {link.error}", True)
@@ -253,8 +256,8 @@ class _Service:
     ) -> tuple[dict[str, str], RunRecord]:
         """What the program is given, and its run with the level that this reaches. Raises
         NoGateway."""
-        record, session = self.manifest.run, supervisor.session
-        access = await self.key.get(grant, record, session, held.pid)
+        record = self.manifest.run
+        access = await self.key.get(grant, record, held.pid)
         environment = agent_environment(self.options, self.place, self.manifest, access)
         record = msgspec.structs.replace(record, level=level_of(environment, access))
         self._remember(supervisor, run=record, run_key=access.key if access is not None else "")

@@ -209,10 +209,11 @@ async def test_a_call_made_before_the_answer_takes_the_question_back(desk: Desk)
 
 
 async def test_a_run_is_begun_named_and_ended_by_who_asks(desk: Desk) -> None:
-    begun = await desk.ask(phase="begin", run="s1", goal="refund order A1")
+    begun = await desk.ask(phase="begin", run="s1", goal="refund order A1", task_type="refunds")
     await desk.ask(phase="begin", run="s1", goal="and be quick")
     run = desk.house.run()
     assert (begun["run_id"], run.goal) == (run.run_id, "refund order A1")
+    assert run.info.task_type == "refunds"
     await desk.ask("look", {}, run="s1", call_id="c1")
     await desk.ask(phase="end", run="s1")
     assert run.ended

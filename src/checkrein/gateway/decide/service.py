@@ -58,6 +58,8 @@ class Service:
         said = said_in(request.headers)
         if asked.run:
             said = replace(said, run=asked.run)
+        if asked.task_type:
+            said = replace(said, task_type=asked.task_type)
         if asked.phase == "before":
             told = await self._before(request, said, asked)
         elif asked.phase == "after":

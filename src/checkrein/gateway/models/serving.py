@@ -15,7 +15,7 @@ from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.models.speech import Provider, Speech, Way, way_of
 from checkrein.gateway.models.streaming import Streaming
 from checkrein.gateway.models.tools import Proposals
-from checkrein.gateway.models.turn import ProviderError, Turn
+from checkrein.gateway.models.turn import ODD, ProviderError, Turn
 from checkrein.gateway.models.upstream import Asked, Reply, Upstreams
 from checkrein.gateway.settings import Upstream
 from checkrein.gateway.types import Refusal
@@ -28,7 +28,6 @@ from checkrein.sdk.instruments import exchange
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _SHOWN_CHARS = 2_000
-_ODD = (TypeError, AttributeError, ValueError, KeyError, RecursionError)
 
 
 class Serving:
@@ -157,7 +156,7 @@ class Serving:
             ]
             if settled:
                 speech.settle(value, settled)
-        except _ODD as error:
+        except ODD as error:
             raise failed(name, f"answers with what cannot be read ({error!r:.200})") from error
         if turn.visit.announced:
             self._proposals.remember(turn.visit, said.tool_calls)
@@ -243,7 +242,7 @@ def _read(raw: bytes) -> strict.Strict:
 def _asked(speech: Speech, body: Mapping[str, Any]) -> tuple[exchange.Request, list[str]]:
     try:
         return speech.exchange.request(body), speech.provider_tools(body)
-    except _ODD as error:
+    except ODD as error:
         raise Refusal(
             400, "bad_request", f"the request cannot be judged: it is none of this endpoint's "
             f"({error!r:.200})",

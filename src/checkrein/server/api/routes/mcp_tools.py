@@ -12,9 +12,9 @@ from checkrein.bus.messages import MessageError, decode, encode
 from checkrein.bus.tool_pins import ToolPin
 from checkrein.bus.types import Bucket, BusError, Entry, WrongRevision
 from checkrein.server.api.problems import Ambiguous, NotThere, Unready
+from checkrein.server.api.roles import who
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
-from checkrein.server.api.roles import who
 
 NAME_CHARS_MAX = 300
 

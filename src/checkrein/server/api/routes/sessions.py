@@ -75,6 +75,11 @@ def _check(data: SessionRequest) -> None:
             f"`agents` names {len(data.agents)} agents; a session speaks for 1 to {AGENTS_MAX}",
             "Open several sessions.",
         )
+    if data.kind == "gateway":
+        raise BadRequest(
+            "a gateway's session is not opened by asking for it",
+            "`checkrein serve gateway` opens its own; use `supervisor` or `sdk`.",
+        )
     for agent in (*data.agents, *data.pacts):
         pacts.check_name(agent)
     if data.session and not _SESSION.fullmatch(data.session):
