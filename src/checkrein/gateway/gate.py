@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from checkrein.bus.identities import Contained
 from checkrein.bus.types import Bucket
+from checkrein.gateway.announced import Announcements
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
 from checkrein.gateway.known import KnownKeys
@@ -56,6 +57,7 @@ class Gate:
         """The tools of each MCP server as last listed: they are judged when they are called here,
         so not when a model proposes them."""
         self.screen_for: ScreenFor = self.screens
+        self._announcements = Announcements()
         self.open_bucket: Callable[[str], Awaitable[Bucket]] | None = None
         """How parts come to buckets of the control bus; None without one."""
 
@@ -69,7 +71,9 @@ class Gate:
         said = said or said_in(headers)
         self.fence.check(caller.agent)
         run, _ = await self.runs.of(caller, said)
+        self.keys.check(caller)  # what came while the run was looked for holds too
         task = self.fence.enter(run)
+        said = self._announcements.believed(run, said)
         token = RUN.set(run)
         visit = Visit(run, caller, said, protocol, self.world.monotonic_ns())
         try:
@@ -93,6 +97,7 @@ class Gate:
             raise
         finally:
             RUN.reset(token)
+            self._announcements.left(run, said, visit.status)
             self.fence.leave(run, task)
 
     async def caller(self, headers: Mapping[str, str]) -> Caller:

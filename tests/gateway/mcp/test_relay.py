@@ -10,6 +10,7 @@ from mcp import MCPError
 from checkrein.events import types as events
 from tests.conftest import within
 from tests.gateway.mcp.conftest import MODES, McpHouses
+from tests.gateway.test_together import known
 from tests.recorded import recorded
 
 PACT = """\
@@ -186,6 +187,7 @@ async def test_an_instrumented_agents_call_is_one_action(
 ) -> None:
     async with mcp_house(pact=PACT) as house:
         with recorded(tmp_path) as agent:
+            known(house.house)
             async with house.client(mode) as client:
                 await client.call_tool("echo", {"text": "x"})
         (passage,) = house.events("passage")
