@@ -166,3 +166,13 @@ async def _until(condition: Any) -> None:
             return
         await asyncio.sleep(0.005)
     raise AssertionError("not within the time")
+
+
+async def test_what_cannot_be_read_of_who_is_shut_out_lets_nobody_in(book: Book) -> None:
+    for name in (subjects.BUCKET_CONTAINED, subjects.BUCKET_HALTED):
+        await (await book.bus.bucket(name)).put(subjects.token("bot"), b"\xc1 garbage")
+    keys = KeyBook(REAL, lambda agent, record: book.told.append((agent, bool(record))))
+    await keys.open(book.bus)
+    assert book.told == [("bot", True)]
+    assert keys.contained["bot"].reason
+    assert keys.halted[subjects.token("bot")].reason

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 RETRY_S = 0.5
 LOOKED_MAX = 4_096
 """Unknown digests that are remembered, so that a flood of them asks the bus once each."""
+_UNREADABLE = "what was written down of it cannot be read"
 _CREDENTIALS = ("authorization", "x-api-key", "api-key")
 T = TypeVar("T")
 
@@ -94,6 +95,11 @@ class KeyBook:
             raise _unknown("this is no key of an agent or a run")
         return found
 
+    def check(self, caller: Caller) -> None:
+        """Raises Refusal (401) for a caller whose agent was revoked since it was let in."""
+        if self._revoked(caller.agent):
+            raise _unknown(f"agent {caller.agent} was revoked")
+
     async def _of_run(self, key: str) -> Caller:
         digest = digest_of(key)
         token = self._runs_keys.get(digest)
@@ -103,12 +109,12 @@ class KeyBook:
             raise _unknown("this run's key is not known here: it is over, or was taken back")
         if token.expires_at <= self.world.now_ns():
             raise _unknown("this run's key has expired: nobody has renewed it")
-        if self._revoked(token.agent):
-            raise _unknown(f"agent {token.agent} was revoked")
-        return Caller(
+        caller = Caller(
             agent=token.agent, key=digest[:12], room=token.room, environment=token.environment,
             run_id=token.run_id, task_id=token.task_id, session=token.session,
         )  # fmt: skip
+        self.check(caller)
+        return caller
 
     async def _of_agent(self, key: str) -> Caller:
         digest = digest_of(key)
@@ -176,6 +182,8 @@ class KeyBook:
     def _take_contained(self, entry: Entry) -> None:
         found = _read(entry, Contained)
         agent = subjects.name_of(entry.key)
+        if found is None and entry.value:  # who cannot be read is not let in by it
+            found = Contained(agent=agent, reason=_UNREADABLE, issued_by="the gateway", at=0)
         if found is None:
             self.contained.pop(agent, None)
         else:
@@ -209,6 +217,8 @@ class KeyBook:
 
     def _take_halted(self, entry: Entry) -> None:
         found = _read(entry, HaltedRun)
+        if found is None and entry.value:
+            found = HaltedRun(agent="", name="", run_id="", reason=_UNREADABLE)
         if found is None:
             self.halted.pop(entry.key, None)
         else:
@@ -258,7 +268,7 @@ def _read(entry: Entry, kind: type[T]) -> T | None:
     try:
         return decode(entry.value, kind)
     except MessageError as error:
-        _log.error("%s cannot be read, so it opens nothing: %s", entry.key, error)
+        _log.error("%s cannot be read, so nothing opens by it: %s", entry.key, error)
         return None
 
 
