@@ -17,6 +17,7 @@ from checkrein.gateway.models.screen import ScreenFor
 from checkrein.gateway.names import load_names
 from checkrein.gateway.redaction import Screens
 from checkrein.gateway.runs import Runs
+from checkrein.gateway.served import ServedTools
 from checkrein.gateway.settings import Settings
 from checkrein.gateway.types import (
     CALL_HEADER,
@@ -53,9 +54,7 @@ class Gate:
         self.fence = fence
         self.known = known or KnownKeys()
         self.screens = Screens(world, settings, self.known, load_names(settings.names))
-        self.served_tools: dict[str, frozenset[str]] = {}
-        """The tools of each MCP server as last listed: they are judged when they are called here,
-        so not when a model proposes them."""
+        self.served_tools = ServedTools()
         self.screen_for: ScreenFor = self.screens
         self._announcements = Announcements()
         self.open_bucket: Callable[[str], Awaitable[Bucket]] | None = None

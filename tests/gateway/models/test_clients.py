@@ -282,7 +282,7 @@ async def test_tools_of_a_server_behind_the_gateway_are_judged_there(
     serve: Serve, upstream: str
 ) -> None:
     async with serve(upstream, TOOLS) as served, served.openai() as client:
-        served.house.gate.served_tools["pay"] = frozenset({"refund"})
+        served.house.gate.served_tools.take("bot", "pay", frozenset({"refund"}))
         first, _ = await chat_round(client, "scripted:refund-much")
         assert first.message.tool_calls
         assert served.house.of("tool.selected") == []
@@ -313,3 +313,12 @@ async def test_what_an_sdk_has_announced_is_judged_and_not_recorded_again(
             guard = served.house.run().seat._guard.enforced  # type: ignore[attr-defined]
             assert guard.spent.tool_calls == 1
             assert not guard.open
+
+
+async def test_the_tools_of_another_agents_server_are_judged_all_the_same(
+    serve: Serve, upstream: str
+) -> None:
+    async with serve(upstream, TOOLS) as served, served.openai() as client:
+        served.house.gate.served_tools.take("other", "pay", frozenset({"refund"}))
+        first, _ = await chat_round(client, "scripted:refund-much")
+        assert not first.message.tool_calls

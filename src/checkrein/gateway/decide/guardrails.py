@@ -94,7 +94,7 @@ class Guardrails:
     def _judge(self, visit: Visit, tool: str, arguments: Any, known: Sequence[str]) -> None:
         """Raises Refusal unless the pact lets the call be made as it is. What is served here is
         judged when it is called."""
-        if any(tool in tools for tools in self._gate.served_tools.values()):
+        if self._gate.served_tools.serves(visit.run.info.agent, tool):
             return
         verdict = visit.would(tool, arguments, known)
         if verdict.kind in ("allow", "steer"):

@@ -128,11 +128,10 @@ class Desk:
         return Conversation(self.gate, server, shared.link, shared.catalogue)
 
     def catalogue(self, server: McpServer, known_as: str = "") -> Catalogue:
-        name = known_as or server.name
-        served = self.gate.served_tools
+        name, served = known_as or server.name, self.gate.served_tools
 
-        def spoken(tools: frozenset[str]) -> None:
-            served[name] = tools
+        def spoken(agent: str, tools: frozenset[str]) -> None:
+            served.take(agent, name, tools)
 
         return Catalogue(name, server.trust_changes, self.pins, self.gate.world, spoken)
 

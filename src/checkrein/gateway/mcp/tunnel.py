@@ -70,7 +70,9 @@ class _Tunnel:
         server = McpServer(name=name, command=("",), timeout_s=TIMEOUT_S)
         self._request, self._answer = request, answer
         self._link = PipeLink(name, server.timeout_s, self._to_server)
-        catalogue = desk.catalogue(server, f"{agent}/{name}")
+        self._known_as = (agent, f"{agent}/{name}")
+        self._served = gate.served_tools
+        catalogue = desk.catalogue(server, self._known_as[1])
         self._link.list_changed = catalogue.outdated
         self._conversation = Conversation(gate, server, self._link, catalogue)
         self._link.stray = self._conversation.filtering(self._to_client)
@@ -90,6 +92,7 @@ class _Tunnel:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._served.drop(*self._known_as)
             await self._conversation.close()
             await self._last(b"")
 

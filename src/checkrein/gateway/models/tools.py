@@ -8,6 +8,7 @@ run has done.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -52,10 +53,11 @@ class Proposals:
 
     def holds(self, visit: Visit) -> Holds | None:
         """Which tools' calls are judged here when a model proposes them; None: of no tool."""
-        return None if visit.announced else self._is_the_agents
+        return None if visit.announced else partial(self._is_own, visit.run.info.agent)
 
-    def _is_the_agents(self, name: str) -> bool:
-        return not any(name in tools for tools in self._gate.served_tools.values())
+    def _is_own(self, agent: str, name: str) -> bool:
+        """Whether it is the agent itself that runs the tool."""
+        return not self._gate.served_tools.serves(agent, name)
 
     async def judge(
         self, visit: Visit, call: Proposed, known_tools: Sequence[str], screen: Screen
@@ -63,7 +65,7 @@ class Proposals:
         """What becomes of a call; waits where somebody has to approve it. Raises Refusal when the
         run itself may not go on."""
         arguments = screen.arguments(call.arguments)
-        if visit.announced or not self._is_the_agents(call.name):
+        if visit.announced or not self._is_own(visit.run.info.agent, call.name):
             return Outcome("", arguments)
         kept = self._open.setdefault(visit.run, OrderedDict())
         before = kept.get(call.id)
@@ -90,7 +92,7 @@ class Proposals:
         kept = self._open.setdefault(visit.run, OrderedDict())
         for call in calls:
             name = str(call.get("name", ""))
-            if call.get("id") and self._is_the_agents(name):
+            if call.get("id") and self._is_own(visit.run.info.agent, name):
                 entry = _Open(name, call.get("arguments"), None)
                 self._keep(visit, kept, str(call["id"]), entry)
 
