@@ -51,6 +51,6 @@ class Announcements:
 
     def left(self, run: Run, said: Announced, status: str) -> None:
         """A believed call has passed: one that was not answered may come again."""
-        call = self._calls.get(run, {}).get(said.call_id) if said.call_id else None
+        call = self._calls.get(run, OrderedDict()).get(said.call_id) if said.call_id else None
         if call is not None:
             call.taken = status == "ok"
