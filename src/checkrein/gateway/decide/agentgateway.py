@@ -79,9 +79,11 @@ class AgentGateway:
         ways = {"/request": self._request, "/response": self._response}
         rest = request.path.removeprefix(PREFIX)
         if rest == "/authz" or rest.startswith("/authz/"):
+            await gate.keys.caller_of(request.headers)
             body = await request.body(BODY_BYTES_MAX)
             await first_of(self._authz(request, body, answer), request.gone())
         elif rest in ways and request.method == "POST":
+            await gate.keys.caller_of(request.headers)
             body = await request.body(BODY_BYTES_MAX)
             await first_of(self._webhook(ways[rest], request, body, answer), request.gone())
         else:

@@ -45,6 +45,7 @@ class LiteLlm:
     async def handle(self, gate: Gate, request: Request, answer: Answer) -> None:
         if request.path != PATH:
             raise Refusal(404, "no_route", f"LiteLLM's `api_base` is …{PREFIX}")
+        await gate.keys.caller_of(request.headers)
         asked = read(await request.body(BODY_BYTES_MAX))
         await first_of(self._answer(request, asked, answer), request.gone())
 
