@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from checkrein.gateway.gate import Gate
-from checkrein.gateway.models.calls import Outcome, Proposed, Result
+from checkrein.gateway.models.calls import NO_ID, Outcome, Proposed, Result
 from checkrein.gateway.models.chat import Holds
 from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.types import Refusal
@@ -37,11 +37,13 @@ class NoResult(Exception):
 
 
 class _Open(NamedTuple):
-    """A proposed call that the agent may be making. `call` None: it is recorded elsewhere."""
+    """A proposed call that the agent may be making. `call` None: it is recorded elsewhere. `turn`:
+    the model call that proposed it."""
 
     name: str
     arguments: Any
     call: ToolCall | None
+    turn: str
 
 
 class Proposals:
@@ -69,12 +71,15 @@ class Proposals:
             return Outcome("", arguments)
         kept = self._open.setdefault(visit.run, OrderedDict())
         before = kept.get(call.id)
-        if before is not None and (before.name, before.arguments) == (call.name, arguments):
+        if before is not None and _is_the_same(before, call, arguments, visit):
             return Outcome("", before.call.arguments if before.call is not None else arguments)
         facts = dict(visit.facts)
         try:
             made = await visit.begin_tool(
-                call.name, arguments, known_tools=known_tools, call_id=call.id
+                call.name,
+                arguments,
+                known_tools=known_tools,
+                call_id=call.id if before is None else "",
             )
         except Refusal as refusal:
             if refusal.code != "denied":
@@ -84,7 +89,7 @@ class Proposals:
             visit.facts |= facts
         # It is the agent that makes the call: nothing of it is in flight here.
         visit.run.leave(made.call_id)
-        self._keep(visit, kept, call.id, _Open(call.name, arguments, made))
+        self._keep(visit, kept, call.id, _Open(call.name, arguments, made, visit.call_id))
         return Outcome("", made.arguments, made.changed)
 
     def remember(self, visit: Visit, calls: Iterable[Mapping[str, Any]]) -> None:
@@ -93,7 +98,7 @@ class Proposals:
         for call in calls:
             name = str(call.get("name", ""))
             if call.get("id") and self._is_own(visit.run.info.agent, name):
-                entry = _Open(name, call.get("arguments"), None)
+                entry = _Open(name, call.get("arguments"), None, visit.call_id)
                 self._keep(visit, kept, str(call["id"]), entry)
 
     def waits(self, run: Run) -> bool:
@@ -117,11 +122,23 @@ class Proposals:
                 visit.end_tool(entry.call, result.value)
 
     def _keep(self, visit: Visit, kept: OrderedDict[str, _Open], key: str, entry: _Open) -> None:
+        over = [kept.pop(key)] if key in kept else []
         kept[key] = entry
         while len(kept) > OPEN_CALLS_MAX:
-            _, oldest = kept.popitem(last=False)
-            if oldest.call is not None:
-                visit.fail_tool(oldest.call, NoResult("nobody has said what became of it"))
+            over.append(kept.popitem(last=False)[1])
+        for each in over:
+            if each.call is not None:
+                visit.fail_tool(each.call, NoResult("nobody has said what became of it"))
+
+
+def _is_the_same(before: _Open, call: Proposed, arguments: Any, visit: Visit) -> bool:
+    """Whether an answer that was asked for again repeats a call that was judged already. Within one
+    answer, and under a name that is no id, it is another call."""
+    return (
+        (before.name, before.arguments) == (call.name, arguments)
+        and before.turn != visit.call_id
+        and bool(call.id) and not call.id.startswith(NO_ID)
+    )  # fmt: skip
 
 
 def _tell(run: Run, result: Result, entry: _Open) -> None:
