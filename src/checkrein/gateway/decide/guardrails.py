@@ -18,8 +18,6 @@ from checkrein.sdk.errors import Halted
 from checkrein.sdk.instruments.exchange import Answer, Request, estimated
 from checkrein.sdk.model_call import marked
 
-UNNAMED = "unnamed"
-"""What a model is called that whoever asks has not named: on no list of allowed ones."""
 WAIT_S = 30.0
 """How long whoever asks is let wait for a person or a paused run."""
 

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from checkrein.gateway.decide.guardrails import UNNAMED, Guardrails
+from checkrein.gateway.decide.guardrails import Guardrails
 from checkrein.gateway.decide.words import is_verdict
 from checkrein.gateway.gate import Gate, said_in
-from checkrein.gateway.types import Announced, Refusal
+from checkrein.gateway.types import UNNAMED, Announced, Refusal
 from checkrein.gateway.wire import Answer, Request, first_of
 from checkrein.sdk.instruments import exchange
 
