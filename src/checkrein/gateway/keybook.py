@@ -28,6 +28,9 @@ from checkrein.world import World
 
 _log = logging.getLogger(__name__)
 RETRY_S = 0.5
+LOOK_S = 1.0
+LOOKS_MAX = 16
+"""Keys that are looked up at once."""
 LOOKED_MAX = 4_096
 """Unknown digests that are remembered, so that a flood of them asks the bus once each."""
 _UNREADABLE = "what was written down of it cannot be read"
@@ -58,6 +61,9 @@ class KeyBook:
         self._agent_of: dict[str, str] = {}
         self._runs_keys: dict[str, RunToken] = {}
         self._looked: OrderedDict[str, None] = OrderedDict()
+        self._looking = asyncio.Semaphore(LOOKS_MAX)
+        self._reading = asyncio.Lock()
+        self._readings = 0
         self._buckets: dict[str, Bucket] = {}
         self.runs: dict[str, RunRecord] = {}
         self.contained: dict[str, Contained] = {}
@@ -119,7 +125,7 @@ class KeyBook:
     async def _of_agent(self, key: str) -> Caller:
         digest = digest_of(key)
         if digest not in self._agent_of:
-            await self._look(subjects.BUCKET_AGENTS, "")
+            await self._look_again()
         agent = self._agents.get(self._agent_of.get(digest, ""))
         if agent is None or agent.revoked_at:
             raise _unknown("this agent's key is not known: it was mistyped, or taken back")
@@ -144,21 +150,34 @@ class KeyBook:
         return record is not None and record.revoked_at > 0
 
     async def _look(self, name: str, key: str) -> bool:
-        """Reads one key (all, of agents) directly, once for each; True if it was read."""
+        """Reads one key directly, once for each; True if it was read."""
         bucket = self._buckets.get(name)
         mark = f"{name}.{key}"
-        if bucket is None or (key and mark in self._looked):
+        if bucket is None or mark in self._looked:
             return False
         self._looked[mark] = None
         while len(self._looked) > LOOKED_MAX:
             self._looked.popitem(last=False)
-        take = self._takers()[name]
         with suppress(BusError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                entry = await bucket.get(key) if key else None
-                for found in [entry] if entry else [] if key else await bucket.entries():
-                    take(found)
+            async with asyncio.timeout(LOOK_S), self._looking:
+                entry = await bucket.get(key)
+                if entry is not None:
+                    self._takers()[name](entry)
         return True
+
+    async def _look_again(self) -> None:
+        """Reads all agents directly. However many ask, one reading is under way, and whoever comes
+        meanwhile shares the next."""
+        bucket, arrived = self._buckets.get(subjects.BUCKET_AGENTS), self._readings
+        if bucket is None:
+            return
+        with suppress(BusError, TimeoutError):
+            async with asyncio.timeout(LOOK_S), self._reading:
+                if self._readings > arrived:
+                    return  # one that began meanwhile is over
+                self._readings += 1
+                for entry in await bucket.entries():
+                    self._take_agent(entry)
 
     async def _follow(self, name: str, take: Callable[[Entry], None]) -> None:
         while True:
