@@ -196,3 +196,10 @@ async def test_a_flood_of_unknown_keys_reads_the_agents_twice(
     await book.agent("late", "cra_" + "c" * 64)
     caller = await book.keys.caller_of({"x-api-key": "cra_" + "c" * 64})
     assert (caller.agent, readings) == ("late", 3)
+
+
+def test_two_keys_that_disagree_are_no_key() -> None:
+    with pytest.raises(Refusal, match="two keys"):
+        key_of({"authorization": f"Bearer {AGENT_KEY}", "x-api-key": RUN_KEY})
+    assert key_of({"authorization": f"Bearer {AGENT_KEY}", "x-api-key": AGENT_KEY}) == AGENT_KEY
+    assert key_of({"authorization": f"Bearer {AGENT_KEY}", "api-key": "unused"}) == AGENT_KEY

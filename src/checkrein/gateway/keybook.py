@@ -265,13 +265,17 @@ class KeyBook:
 
 
 def key_of(headers: Mapping[str, str]) -> str:
-    """The key that a request brings: a bearer token, or as a provider's client sends its own."""
-    for name in _CREDENTIALS:
-        given = headers.get(name, "").strip()
-        if given:
-            kind, _, rest = given.partition(" ")
-            return rest.strip() if kind.lower() == "bearer" else given
-    return ""
+    """The key that a request brings: a bearer token, or as a provider's client sends its own.
+    Raises Refusal when it brings two of ours."""
+    found = [key for name in _CREDENTIALS if (key := _given(headers.get(name, "")))]
+    if len(found) > 1 and len({key for key in found if key.startswith((AGENT_KEY, RUN_KEY))}) > 1:
+        raise Refusal(400, "bad_request", "two keys were sent, and they are not the same: send one")
+    return found[0] if found else ""
+
+
+def _given(value: str) -> str:
+    kind, _, rest = value.strip().partition(" ")
+    return rest.strip() if kind.lower() == "bearer" else value.strip()
 
 
 def _unknown(reason: str) -> Refusal:
