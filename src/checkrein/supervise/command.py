@@ -145,10 +145,16 @@ class _Service:
         if not self.died:
             held = launch.fork_held(self.leaf, self.terminal, self.walls.shelf)
         try:
-            asyncio.run(self._serve(held))
+            asyncio.run(self._until_served(held))
         finally:
             self._give_back_terminal()
         return self.code
+
+    async def _until_served(self, held: "launch.Held | None") -> None:
+        try:
+            await self._serve(held)
+        finally:  # a child that ends while the loop is being closed would be told to a closed pipe
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
 
     async def _serve(self, held: "launch.Held | None") -> None:
         recording = RingRecording(self.place.recorders, self.world)
