@@ -18,8 +18,9 @@ from checkrein.gateway.settings import Settings, SettingsError
 KEYS_MAX = 256
 KEY_CHARS_MIN = 8
 SIGNS_MAX = 24
-"""Up to so many are looked for one by one first, which is quicker than to ask RE2 about each of the
-many short texts that have none."""
+SHORT_CHARS = 256
+"""So many signs are looked for one by one in texts that are so short: quicker than to ask RE2 about
+each of the many that have none."""
 DEPTH_MAX = 64
 VALUES_MAX = 200_000
 MARK = "[redacted:key]"
@@ -37,7 +38,6 @@ class KnownKeys:
         self._search = _compiled(())
         self._literals: tuple[str, ...] = ()
         self._signs: tuple[str, ...] | None = OURS
-        self._byte_signs = _bytes_of(OURS)
         for key in keys:
             self.learn(key)
 
@@ -52,16 +52,14 @@ class KnownKeys:
             self._literals = tuple(form for forms in self._keys.values() for form in forms)
             self._search = _compiled(self._literals)
             signs = (*self._literals, *OURS)
-            self._byte_signs = _bytes_of(signs)
             self._signs = signs if len(signs) <= SIGNS_MAX else None
 
     def text(self, text: str) -> str:
         """The text without them; the very same object when there is none."""
-        signs = self._signs
-        if len(text) < KEY_CHARS_MIN:
-            return text
-        if signs is not None and not any(sign in text for sign in signs):
-            return text
+        if len(text) <= SHORT_CHARS:
+            signs = self._signs
+            if signs is not None and not any(sign in text for sign in signs):
+                return text
         data = text.encode("utf-8", "surrogatepass")
         if self._search.search(data) is None:
             return text
@@ -75,8 +73,6 @@ class KnownKeys:
 
     def within(self, data: bytes) -> bool:
         """Whether one stands in these bytes, msgpack's or JSON's for instance."""
-        if self._signs is not None and not any(sign in data for sign in self._byte_signs):
-            return False
         return self._search.search(data) is not None
 
     def plain(self, value: Any) -> Any:
@@ -130,10 +126,6 @@ def _forms(key: str) -> tuple[str, ...]:
     whole = base64.b64encode(key.encode("utf-8", "surrogatepass")).decode().rstrip("=")
     forms = [key, quote(key, safe=""), json.dumps(key)[1:-1], whole]
     return tuple(dict.fromkeys(forms))
-
-
-def _bytes_of(signs: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(sign.encode("utf-8", "surrogatepass") for sign in signs)
 
 
 def _compiled(literals: tuple[str, ...]) -> Any:
