@@ -180,8 +180,6 @@ async def test_auto_finds_the_newest_revision(mcp_house: McpHouses) -> None:
         assert text_of(await client.call_tool("echo", {"text": "x"})) == "x"
 
 
-
-
 @pytest.mark.parametrize("mode", MODES)
 async def test_an_instrumented_agents_call_is_one_action(
     mcp_house: McpHouses, mode: str, tmp_path: Path
