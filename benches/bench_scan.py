@@ -12,7 +12,7 @@ from collections.abc import Callable
 from random import Random
 
 from benches.harness import Row
-from tests.policy.canaries import PERSONAL, SECRETS
+from tests.canaries import PERSONAL, SECRETS
 
 from checkrein.policy.redact import compile_redaction
 from checkrein.policy.redact_patterns import PII

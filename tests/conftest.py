@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from checkrein.bus import nats
 from checkrein.bus.credentials import Keys
@@ -16,6 +17,10 @@ from checkrein.bus.embedded import EmbeddedServer
 from checkrein.bus.types import BusError
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "corpora"
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.policy.canaries import PERSONAL, SECRETS, canaries, innocent, passwords
+from tests.canaries import PERSONAL, SECRETS, canaries, innocent, passwords
 
 from checkrein.policy.redact import VALUES_MAX, compile_redaction, key_class
 from checkrein.policy.redact_patterns import PII as ALL_PII

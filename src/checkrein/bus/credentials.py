@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +114,22 @@ class Keys:
             "system_account": system,
             "system_jwt": self._account_jwt(self._system, "system", {}),
             "account": self.account_id,
-            "account_jwt": self._account_jwt(self._account, "checkrein", dict(_JETSTREAM)),
+            "account_jwt": self.account_jwt(),
         }  # fmt: skip
+
+    def account_jwt(self, revocations: Mapping[str, int] | None = None) -> str:
+        """Our account as the servers are to know it. `revocations`: by a user's public key, the
+        second (since 1970) up to which its credentials are void."""
+        return self._account_jwt(self._account, "checkrein", dict(_JETSTREAM), revocations)
+
+    def vouches_for(self, jwt: str) -> bool:
+        """Whether this reads as a JWT that our operator has signed."""
+        try:
+            body = jwt.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+            return bool(claims["iss"] == _public(self._operator))
+        except (ValueError, LookupError, TypeError):
+            return False
 
     def session(
         self,
@@ -171,8 +185,15 @@ class Keys:
         jwt = self._signed(signer, user, name, claims, expires_at_ns // 1_000_000_000)
         return Credential(jwt, bytes(user.seed).decode())
 
-    def _account_jwt(self, key: Any, name: str, jetstream: dict[str, int]) -> str:
-        claims = {"type": "account", "version": 2, "limits": {**_NO_LIMITS, **jetstream}}
+    def _account_jwt(
+        self, key: Any, name: str, jetstream: dict[str, int],
+        revocations: Mapping[str, int] | None = None,
+    ) -> str:  # fmt: skip
+        claims: dict[str, Any] = {
+            "type": "account", "version": 2, "limits": {**_NO_LIMITS, **jetstream},
+        }  # fmt: skip
+        if revocations:
+            claims["revocations"] = dict(revocations)
         return self._signed(self._operator, key, name, claims)
 
     def _signed(

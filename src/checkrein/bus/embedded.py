@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class EmbeddedServer:
         """What to execute; the configuration is written anew and flushed. Raises ServerError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         trust = self.keys.server_config()
+        claims = self.folder / "jwt"
+        claims.mkdir(mode=0o700, exist_ok=True)
         self.config_path.write_text(
             "\n".join(
                 (
@@ -62,10 +65,10 @@ class EmbeddedServer:
                     "authorization { timeout: 2 }",
                     f"operator: {trust['operator']}",
                     f"system_account: {trust['system_account']}",
-                    "resolver: MEMORY",
+                    f"resolver: {{ type: full, dir: {json.dumps(str(claims))} }}",
                     "resolver_preload: {",
-                    f"  {trust['system_account']}: {trust['system_jwt']}",
-                    f"  {trust['account']}: {trust['account_jwt']}",
+                    *self._not_known(claims, trust["system_account"], trust["system_jwt"]),
+                    *self._not_known(claims, trust["account"], trust["account_jwt"]),
                     "}",
                     "jetstream {",
                     f"  store_dir: {json.dumps(str(self.folder))}",
@@ -78,6 +81,15 @@ class EmbeddedServer:
             )
         )
         return [find_binary(), "-c", str(self.config_path)]
+
+    def _not_known(self, claims: Path, account: str, jwt: str) -> list[str]:
+        """The line that tells the server of an account; none when it remembers it from before:
+        what it remembers says whose credentials were taken back."""
+        remembered = claims / f"{account}.jwt"
+        with suppress(OSError, ValueError):
+            if self.keys.vouches_for(remembered.read_text()):
+                return []
+        return [f"  {account}: {jwt}"]
 
     async def check(self) -> dict[str, object]:
         """Asks the running server how it is configured. Raises ServerError unless it syncs every

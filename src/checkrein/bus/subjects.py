@@ -42,6 +42,7 @@ Control bus
     bucket `escalations`            <escalation>      what people must look at, and until when
     bucket `agents`                 <agent>           `identities.AgentRecord`: keys, owner
     bucket `run_tokens`             <digest>          `identities.RunToken`: a run's key
+    bucket `revocations`            <user key>        `claims.Revocation`: credentials taken back
     bucket `contained`              <agent>           `identities.Contained`: shut out everywhere
     bucket `halted`                 <agent>.<name>    `identities.HaltedRun`: refused at gateways
     bucket `gateways`               <session>         `identities.GatewayRecord`: who serves, where
@@ -203,6 +204,7 @@ BUCKET_PROFILES = "profiles"
 BUCKET_AGENTS = "agents"
 BUCKET_TOKENS = "tokens"
 BUCKET_RUN_TOKENS = "run_tokens"
+BUCKET_REVOCATIONS = "revocations"
 BUCKET_CONTAINED = "contained"
 BUCKET_GATEWAYS = "gateways"
 BUCKET_MCP_TOOLS = "mcp_tools"
@@ -230,6 +232,7 @@ BUCKETS = (
     BUCKET_LEDGER,
     BUCKET_PROFILES,
     BUCKET_RUN_TOKENS,
+    BUCKET_REVOCATIONS,
     BUCKET_CONTAINED,
     BUCKET_GATEWAYS,
     BUCKET_MCP_TOOLS,

@@ -25,7 +25,6 @@ def agents(url: str, token: str, as_json: bool) -> None:
             return
         rows = []
         for agent in found:
-            ago = max(0.0, (time.time_ns() - agent["last_seen"]) / 1e9)  # noqa: TID251 # a person's clock
             short_of = agent["can_halt"] < agent["live"]
             rows.append(
                 [
@@ -36,7 +35,14 @@ def agents(url: str, token: str, as_json: bool) -> None:
                     Cell(str(agent["can_halt"]), CAUTION if short_of else "", right=True),
                     Cell(words.count(agent["tokens"]), right=True),
                     Cell(words.money(agent["usd"]), right=True),
-                    Cell(f"{words.duration(ago)} ago", CALM, right=True),
+                    Cell(_seen(agent["last_seen"]), CALM, right=True),
                 ]
             )
         out.table(HEADS, rows)
+
+
+def _seen(at_ns: int) -> str:
+    if not at_ns:
+        return "never"
+    ago_s = (time.time_ns() - at_ns) / 1e9  # noqa: TID251 # a person's clock
+    return f"{words.duration(max(0.0, ago_s))} ago"

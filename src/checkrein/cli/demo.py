@@ -22,6 +22,7 @@ from checkrein.cli import out
 READY_S = 30.0
 STOP_S = 30.0
 LOG_LINES_SHOWN = 20
+MODELS_KEY = "the-demo's-own-key"
 
 
 @click.command()
@@ -39,16 +40,24 @@ def demo(data: Path | None, http: str, exit_when_done: bool, as_json: bool) -> N
     Ends with 1 if an agent was not caught.
     """
     from checkrein.server.demo import story
+    from checkrein.server.demo.models import ModelServer
 
     # A shell starts its background jobs with SIGINT ignored; SIGTERM must stop those too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     caught = True
 
-    with _folder(data) as folder, _up(folder, http or _address()) as url:
+    gateway = _address(4401)
+    with (
+        _folder(data) as folder, ModelServer() as models,
+        _up(folder, http or _address(4400), gateway, models.url) as url,
+    ):  # fmt: skip
         token = (folder / "operator.token").read_text().strip()
+        play = story.play(
+            url, token, folder, exit_when_done, as_json, gateway=f"http://{gateway}"
+        )  # fmt: skip
         try:
-            caught = asyncio.run(story.play(url, token, folder, exit_when_done, as_json))
+            caught = asyncio.run(play)
         except KeyboardInterrupt:
             out.warn("stopping")
     sys.exit(0 if caught else 1)
@@ -65,14 +74,19 @@ def _folder(data: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _up(data: Path, http: str) -> Iterator[str]:
-    """`checkrein up` as a child, until the block is left; it does not outlive us."""
+def _up(data: Path, http: str, gateway: str, models_url: str) -> Iterator[str]:
+    """`checkrein up` as a child, until the block is left; it does not outlive us. Its gateway has
+    the scripted models behind it, with a key that no agent gets to see."""
     from checkrein.supervise.proc import die_with_parent
 
     log = data / "up.log"
     with log.open("w") as file:
         process = subprocess.Popen(  # noqa: S603 # ourselves
-            [sys.executable, "-m", "checkrein", "up", "--data", str(data), "--http", http],
+            [sys.executable, "-m", "checkrein", "up", "--data", str(data), "--http", http,
+             "--gateway", gateway],
+            env={**os.environ, "CHECKREIN_OPENAI_UPSTREAM": f"{models_url}/v1",
+                 "CHECKREIN_ANTHROPIC_UPSTREAM": models_url, "OPENAI_API_KEY": MODELS_KEY,
+                 "ANTHROPIC_API_KEY": MODELS_KEY},
             stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True,
             preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )  # fmt: skip
@@ -119,9 +133,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(STOP_S)
 
 
-def _address() -> str:
+def _address(usual: int) -> str:
     """The usual address, or a free port when that is taken."""
-    for port in (4400, 0):
+    for port in (usual, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

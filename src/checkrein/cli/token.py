@@ -10,15 +10,16 @@ from checkrein.cli.client import segment
 from checkrein.cli.out import CALM, Cell
 
 HEADS = ("NAME", "ROLE", "MADE", "BY")
-ROLES = ("operator", "approver", "viewer")
+ROLES = ("viewer", "auditor", "author", "approver", "operator", "admin")
 
 
 @click.group()
 def token() -> None:
     """Who else may ask this server, and for what.
 
-    operator: everything but making tokens. approver: read, promote pacts, decide on approvals.
-    viewer: read. Only the token in the server's data folder makes and revokes others.
+    viewer: read. auditor: read, the audit log too. author: write pacts, not promote them. approver:
+    promote pacts, decide on approvals. operator: both of these, and command. admin: everything,
+    tokens and agents too, as the token in the server's data folder.
     """
 
 

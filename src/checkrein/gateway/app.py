@@ -83,4 +83,4 @@ class App:
         headers = {"x-should-retry": "false"} if refusal.status < 500 else {}
         if refusal.retry_after_s is not None:
             headers["retry-after"] = str(round(refusal.retry_after_s))
-        await answer.json(refusal.status, shape(refusal), headers)
+        await answer.json(refusal.status, self._gate.known.plain(shape(refusal)), headers)

@@ -11,7 +11,10 @@ from checkrein.bus.identities import Contained
 from checkrein.bus.types import Bucket
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
-from checkrein.gateway.models.screen import ScreenFor, no_screen
+from checkrein.gateway.known import KnownKeys
+from checkrein.gateway.models.screen import ScreenFor
+from checkrein.gateway.names import load_names
+from checkrein.gateway.redaction import Screens
 from checkrein.gateway.runs import Runs
 from checkrein.gateway.settings import Settings
 from checkrein.gateway.types import (
@@ -19,6 +22,7 @@ from checkrein.gateway.types import (
     META,
     RUN_HEADER,
     STEP_HEADER,
+    TASK_TYPE_HEADER,
     Announced,
     Caller,
     Cut,
@@ -37,17 +41,21 @@ class Gate:
     """What the protocols' handlers are given. One a process; on its loop."""
 
     def __init__(
-        self, settings: Settings, world: World, keys: KeyBook, runs: Runs, fence: Fence
-    ) -> None:
+        self, settings: Settings, world: World, keys: KeyBook, runs: Runs, fence: Fence,
+        known: KnownKeys | None = None,
+    ) -> None:  # fmt: skip
+        """`known`: the keys that nobody may read. Raises SettingsError."""
         self.settings = settings
         self.world = world
         self.keys = keys
         self.runs = runs
         self.fence = fence
+        self.known = known or KnownKeys()
+        self.screens = Screens(world, settings, self.known, load_names(settings.names))
         self.served_tools: dict[str, frozenset[str]] = {}
         """The tools of each MCP server as last listed: they are judged when they are called here,
         so not when a model proposes them."""
-        self.screen_for: ScreenFor = no_screen
+        self.screen_for: ScreenFor = self.screens
         self.open_bucket: Callable[[str], Awaitable[Bucket]] | None = None
         """How parts come to buckets of the control bus; None without one."""
 
@@ -103,6 +111,7 @@ def said_in(headers: Mapping[str, str]) -> Announced:
         run=headers.get(RUN_HEADER, "")[:_NAME_MAX],
         call_id=headers.get(CALL_HEADER, "")[:_NAME_MAX], step=_step(headers.get(STEP_HEADER, "")),
         traceparent=headers.get("traceparent", "")[:_NAME_MAX],
+        task_type=headers.get(TASK_TYPE_HEADER, "")[:_NAME_MAX],
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from checkrein.gateway.app import Route
 from checkrein.gateway.decide import part as decide
 from checkrein.gateway.gate import Gate
 from checkrein.gateway.mcp import part as mcp
+from checkrein.gateway.models.part import open_models
 
 
 class Part(Protocol):
@@ -20,4 +21,4 @@ class Part(Protocol):
 
 OpenPart = Callable[[Gate], Awaitable[Part]]
 
-PARTS: list[OpenPart] = [decide.open_part, mcp.open_part]
+PARTS: list[OpenPart] = [open_models, mcp.open_part, decide.open_part]

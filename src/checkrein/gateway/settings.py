@@ -2,12 +2,14 @@
 
     [gateway]
     look_ahead = 256                       # characters held back in a stream before they are judged
+    names = "house.names:find"             # finds names of persons; see docs/redaction.md
     allow_addresses = ["10.1.0.0/16"]      # private addresses that upstreams may have all the same
 
     [gateway.models.openai]                # also `anthropic`, or a name of your own with `protocol`
     url = "https://…/v1"
     key_env = "OPENAI_API_KEY"             # or key_file = "…"
-    timeout_s = 600
+    timeout_s = 600                        # until it begins to answer
+    chunk_s = 120                          # between two pieces of an answer
     retries = 2
     fallback = ["other"]                   # tried in order when this one fails
 
@@ -52,6 +54,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str = ""
     timeout_s: float = 600.0
     connect_s: float = 5.0
+    chunk_s: float = 120.0
     retries: int = 2
     fallback: tuple[str, ...] = ()
 
@@ -87,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mcp: dict[str, McpServer] = {}
     look_ahead: int = LOOK_AHEAD_CHARS
     allow_addresses: tuple[str, ...] = ()
+    names: str = ""
     idle_s: float = 900.0
     """A run that the gateway itself began ends when nothing has come for so long."""
 
@@ -98,6 +102,7 @@ class _Model(msgspec.Struct, forbid_unknown_fields=True):
     key_file: str = ""
     timeout_s: float = 600.0
     connect_s: float = 5.0
+    chunk_s: float = 120.0
     retries: int = 2
     fallback: list[str] = []
 
@@ -116,6 +121,7 @@ class _Gateway(msgspec.Struct, forbid_unknown_fields=True):
     mcp: dict[str, _Mcp] = {}
     look_ahead: int = LOOK_AHEAD_CHARS
     allow_addresses: list[str] = []
+    names: str = ""
     idle_s: float = 900.0
 
 
@@ -147,7 +153,7 @@ def settings_of(config: Mapping[str, Any], environ: Mapping[str, str]) -> Settin
     return Settings(
         models=models, mcp={name: _mcp(name, server) for name, server in given.mcp.items()},
         look_ahead=given.look_ahead, allow_addresses=tuple(given.allow_addresses),
-        idle_s=given.idle_s,
+        names=given.names, idle_s=given.idle_s,
     )  # fmt: skip
 
 
@@ -163,7 +169,7 @@ def _upstream(name: str, given: _Model) -> Upstream:
     return Upstream(
         name=name, protocol=protocol, url=url.rstrip("/"), key_env=key_env,  # type: ignore[arg-type] # checked above
         key_file=given.key_file, timeout_s=given.timeout_s, connect_s=given.connect_s,
-        retries=given.retries, fallback=tuple(given.fallback),
+        chunk_s=given.chunk_s, retries=given.retries, fallback=tuple(given.fallback),
     )  # fmt: skip
 
 

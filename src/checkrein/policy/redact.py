@@ -10,8 +10,9 @@ phone numbers of a country's own form without a `+` unless a word for them stand
 persons and postal addresses. Redaction is a net, no proof.
 """
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -22,7 +23,15 @@ from uuid import UUID
 
 import re2
 
-from checkrein.policy.redact_patterns import PII, SECRETS, Pattern, is_placeholder, is_random
+from checkrein.policy import redact_libraries as libraries
+from checkrein.policy.redact_patterns import (
+    PII,
+    PII_KINDS,
+    SECRETS,
+    Pattern,
+    is_placeholder,
+    is_random,
+)
 
 DEPTH_MAX = 64
 VALUES_MAX = 200_000
@@ -45,18 +54,34 @@ _PII_KEYS = frozenset({
 })  # fmt: skip
 
 
+Found = tuple[int, int, str]
+"""First byte, the byte after the last, kind."""
+Mark = Callable[[str, bytes], str]
+"""What stands in place of a value of this kind."""
+Names = Callable[[str], Iterable[tuple[int, int]]]
+"""Finds names of persons: where each stands in the text, in characters."""
+
+
 class Redactor:
     """Takes out what it was compiled for. Pure; safe from any thread."""
 
-    def __init__(self, kinds: Iterable[str], key: bytes = b"") -> None:
+    def __init__(self, kinds: Iterable[str], key: bytes = b"", names: Names | None = None) -> None:
         """`key`: each mark carries 8 hex digits of a hash keyed with it, so that equal values can
-        be told equal without being known."""
+        be told equal without being known. `names` counts when `pii` is among the kinds."""
         self.kinds = frozenset(kinds)
         self._key = key
+        self.names = names if "pii" in self.kinds else None
+        self._mark: Mark = self._told
         self._patterns = (SECRETS if "secrets" in self.kinds else ()) + (
             PII if "pii" in self.kinds else ()
         )
         self._set, self._exact = _compiled(self._patterns)
+
+    def marking(self, mark: Mark) -> "Redactor":
+        """The same, with other marks."""
+        other = copy.copy(self)
+        other._mark = mark
+        return other
 
     def text(self, text: str) -> str:
         """The text without them; the very same object when there is none."""
@@ -64,10 +89,17 @@ class Redactor:
             return text
         data = text.encode("utf-8", "surrogatepass")
         hits = self._set.Match(data)
-        if not hits:
+        if not hits and self.names is None:
             return text
-        clean = self._cleaned(data, hits)
+        clean = self._replaced(data, self._found(data, hits))
         return text if clean is data else clean.decode("utf-8", "surrogatepass")
+
+    def found(self, data: bytes) -> list[Found]:
+        """Where they stand in UTF-8 text, in order, none overlapping another."""
+        if not self._patterns:
+            return []
+        hits = self._set.Match(data)
+        return self._found(data, hits) if hits or self.names is not None else []
 
     def plain(self, value: Any) -> Any:
         """A plain value (maps, lists, texts, numbers) without them, at any depth. Keys stay, but
@@ -136,40 +168,51 @@ class Redactor:
         if under == "secret" and data.strip():
             return self._mark("secret", data).encode()
         hits = self._set.Match(data) if self._patterns else ()
-        return self._cleaned(data, hits) if hits else data
+        return self._replaced(data, self._found(data, hits, named=False)) if hits else data
 
-    def _cleaned(self, data: bytes, hits: Iterable[int]) -> bytes:
-        spans: list[tuple[int, int, str]] = []
-        for index in hits:
+    def _found(self, data: bytes, hits: Iterable[int] | None, named: bool = True) -> list[Found]:
+        spans: list[Found] = []
+        for index in sorted(
+            hits or ()
+        ):  # of two at one place, the first in the table names the kind
             pattern = self._patterns[index]
             for match in self._exact[index].finditer(data):
                 start, end = _value_of(match)
                 span = pattern.check(data, start, end) if pattern.check else (start, end)
                 if span is not None and span[0] < span[1]:
                     spans.append((*_whole_letters(data, *span), pattern.kind))
+        if named and self.names is not None:
+            spans += _named(data, self.names)
+        spans.sort(key=lambda span: (span[0], -span[1]))
+        return _merged(spans) if spans else spans
+
+    def _replaced(self, data: bytes, spans: list[Found]) -> bytes:
+        """The very same object when there is nothing to replace."""
         if not spans:
             return data
-        spans.sort(key=lambda span: (span[0], -span[1]))
         parts, at = [], 0
-        for start, end, kind in _merged(spans):
+        for start, end, kind in spans:
             parts += [data[at:start], self._mark(kind, data[start:end]).encode()]
             at = end
         parts.append(data[at:])
         return b"".join(parts)
 
-    def _mark(self, kind: str, value: bytes) -> str:
+    def _told(self, kind: str, value: bytes) -> str:
         if not self._key:
             return f"[redacted:{kind}]"
         digest = blake2b(value, key=self._key[:64], digest_size=4).hexdigest()
         return f"[redacted:{kind}:{digest}]"
 
 
-def compile_redaction(kinds: Iterable[Literal["secrets", "pii"]], key: bytes = b"") -> Redactor:
+def compile_redaction(
+    kinds: Iterable[Literal["secrets", "pii"]], key: bytes = b"", names: Names | None = None
+) -> Redactor:
     """What takes out these kinds. Raises ValueError for a kind that is none."""
     wanted = frozenset(kinds)
     if unknown := sorted(wanted - {"secrets", "pii"}):
         raise ValueError(f"`{unknown[0]}` is nothing to redact: there are `secrets` and `pii`")
-    return Redactor(wanted, key)
+    libraries.warm(wanted)
+    return Redactor(wanted, key, names)
 
 
 @lru_cache(maxsize=8192)
@@ -217,12 +260,24 @@ def _whole_letters(data: bytes, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _merged(spans: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+def _named(data: bytes, names: Names) -> list[Found]:
+    text = data.decode("utf-8", "surrogatepass")
+    spans = []
+    for start, end in names(text):
+        first = len(text[:start].encode("utf-8", "surrogatepass"))
+        last = first + len(text[start:end].encode("utf-8", "surrogatepass"))
+        if first < last:
+            spans.append((first, last, "name"))
+    return spans
+
+
+def _merged(spans: list[Found]) -> list[Found]:
+    """Where two overlap, a secret outweighs what could be turned back."""
     merged = [spans[0]]
     for start, end, kind in spans[1:]:
         first, last, name = merged[-1]
         if start < last:
-            merged[-1] = (first, max(last, end), name)
+            merged[-1] = (first, max(last, end), kind if name in PII_KINDS else name)
         else:
             merged.append((start, end, kind))
     return merged

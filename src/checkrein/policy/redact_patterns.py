@@ -9,8 +9,12 @@ All are expressions of RE2 over bytes.
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from math import log2
 from typing import NamedTuple
+
+from checkrein.policy import redact_libraries as libraries
+from checkrein.policy import redact_national as national
 
 Span = tuple[int, int]
 Check = Callable[[bytes, int, int], Span | None]
@@ -84,12 +88,17 @@ def _after_strong_name(text: bytes, start: int, end: int) -> Span | None:
 
 
 def _after_token(text: bytes, start: int, end: int) -> Span | None:
-    return (start, end) if is_random(text[start:end]) else None
+    value = text[start:end]
+    if not is_random(value) or libraries.is_no_secret(value, text[max(0, start - 80) : start]):
+        return None
+    return start, end
 
 
 def _after_key(text: bytes, start: int, end: int) -> Span | None:
     value = text[start:end]
-    if len(value) < 20 or not is_random(value) or is_id(value):
+    if len(value) < 20 or not is_random(value) or is_id(value) or libraries.is_regular(value):
+        return None
+    if libraries.is_no_secret(value, text[max(0, start - 80) : start]):
         return None
     return None if b"pub" in text[max(0, start - 24) : start].lower() else (start, end)
 
@@ -110,6 +119,8 @@ def _mail(text: bytes, start: int, end: int) -> Span | None:
     ending = text[start:end].rpartition(b".")[2].lower()
     if (mailbox == b"git" and follows in (b":", b"/")) or ending in _FILES:
         return None
+    while text[start : start + 1] == b"'":  # a quotation mark, not the mailbox's
+        start += 1
     return start, end
 
 
@@ -119,7 +130,7 @@ def _card(text: bytes, start: int, end: int) -> Span | None:
     for first in range(len(places) - 12):
         at = places[first]
         before = text[at - 1 : at] if at else b""
-        if before.isalnum() or before in (b".", b"_"):
+        if before.isalnum() or before in (b".", b"_") or not text[at : at + 3].isdigit():
             continue
         for size in (16, 15, 14, 19, 18, 17, 13):
             if first + size > len(places):
@@ -129,9 +140,14 @@ def _card(text: bytes, start: int, end: int) -> Span | None:
             if after.isalnum() or (after == b"." and text[stop + 1 : stop + 2].isdigit()):
                 continue
             digits = bytes(text[p] for p in places[first : first + size])
-            if _is_issued(digits) and luhn(digits):
+            if _is_issued(digits) and _is_grouped(text[at:stop]) and luhn(digits):
                 return at, stop
     return None
+
+
+def _is_grouped(number: bytes) -> bool:
+    """Written in one, or in groups of three digits and more: no calendar, no row of numbers."""
+    return all(len(group) >= 3 for group in re.split(rb"[ -]", number))
 
 
 def _is_issued(digits: bytes) -> bool:
@@ -186,7 +202,9 @@ def _iban(text: bytes, start: int, end: int) -> Span | None:
     if len(places) < size or after.isalnum():
         return None
     compact = bytes(text[at] for at in places).upper()
-    return (start, places[-1] + 1) if mod97(compact) else None
+    if not mod97(compact) or libraries.is_iban(compact.decode("ascii")) is False:
+        return None
+    return start, places[-1] + 1
 
 
 def mod97(compact: bytes) -> bool:
@@ -201,9 +219,25 @@ def _ssn(text: bytes, start: int, end: int) -> Span | None:
     return None if bad or digits[3:5] == b"00" or digits[5:] == b"0000" else (start, end)
 
 
-def _phone(text: bytes, start: int, end: int) -> Span | None:
+REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "IN", "AU", "BR", "JP", "CN")
+"""Whose own form of phone numbers is known, where no `+` says the country."""
+
+
+def _phone(
+    text: bytes, start: int, end: int, regions: tuple[str, ...] = REGIONS, strict: bool = False
+) -> Span | None:
     digits = sum(48 <= byte <= 57 for byte in text[start:end])
-    return (start, end) if 7 <= digits <= 15 else None
+    if not 7 <= digits <= 15:
+        return None
+    return None if libraries.is_phone(text[start:end], regions, strict) is False else (start, end)
+
+
+_phone_us = partial(_phone, regions=("US",))
+_phone_local = partial(_phone, strict=True)
+
+
+def _national(text: bytes, start: int, end: int, module: str) -> Span | None:
+    return (start, end) if national.is_one(module, text, start, end) else None
 
 
 def _given(sign: str, exact: str, kind: str) -> Pattern:
@@ -222,6 +256,7 @@ _STRONG = (
 )
 
 SECRETS = (
+    _given("cr[arot]_[A-Za-z0-9_-]", r"cr[arot]_[A-Za-z0-9_-]{20,}", "checkrein-key"),
     _given("sk-ant-", r"sk-ant-[A-Za-z0-9_-]{16,}", "api-key"),
     _given("sk-[A-Za-z0-9_-]", r"sk-(?:[a-z]+-)*[A-Za-z0-9_-]{16,}", "api-key"),
     _given("[rs]k_(?:live|test)_", r"[rs]k_(?:live|test)_[A-Za-z0-9]{10,}", "api-key"),
@@ -261,6 +296,10 @@ SECRETS = (
            r"CFPAT|EZAK|EZTK)-[A-Za-z0-9_-]{20,}", "api-key"),
     _given(r"hv[sbr]\.", r"hv[sbr]\.[A-Za-z0-9_-]{20,}", "api-key"),
     _given(r"dp\.[a-z]+\.", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9]{30,}", "api-key"),
+    _given("[0-9a-f]{8}-us[0-9]", r"[0-9a-f]{32}-us[0-9]{1,2}", "api-key"),
+    _given(r"[MNO][A-Za-z0-9_-]{23,25}\.", r"[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\."
+           r"[A-Za-z0-9_-]{27,38}", "api-key"),
+    _given("AKCp?[A-Za-z0-9]{4}", r"AKC[A-Za-z0-9]{10,}", "api-key"),
     _given(r"pat[A-Za-z0-9]+\.", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}", "api-key"),
     _given("sq0[a-z]{3}-", r"sq0[a-z]{3}-[A-Za-z0-9_-]{20,}", "api-key"),
     _given("AGE-SECRET-KEY-1", r"AGE-SECRET-KEY-1[0-9A-Z]{50,}", "private-key"),
@@ -298,10 +337,10 @@ PII = (
     Pattern("phone", r"\+[1-9(]", r"(?:^|[^\w+])(\+[1-9](?:[ ().-]{0,3}[0-9]){6,14})\b", _phone),
     Pattern("phone", r"\b[0-9]{3}(?:\) ?|[-.])[0-9]{3}[-. ][0-9]{4}\b",
             r"(?:^|[^\w.+-])((?:1[-. ])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[-.])[0-9]{3}[-. ]"
-            r"[0-9]{4})\b", _phone),
+            r"[0-9]{4})\b", _phone_us),
     Pattern("phone", r"(?:^|[^\w.+-])0[1-9][0-9]{0,3}[ .-][0-9]{2}",
             r"(?:^|[^\w.+-])(0[1-9](?:[ .-][0-9]{2}){4}|0[1-9][0-9]{2,3}[ -][0-9]{3}[ -]?"
-            r"[0-9]{3,4})\b", _phone),
+            r"[0-9]{3,4})\b", _phone_local),
     Pattern("phone", r"(?i)(?:phone|mobile|cell|tel|fax|whatsapp|sms)[^0-9]{0,30}[0-9]",
             r"(?i)\b(?:phone|mobile|cell|telephone|tel|fax|whatsapp|sms)(?:[ _-]?(?:number|no|nr))?"
             r"""["'\\.]{0,5}\s{0,3}[:=]?\s{0,3}["'\\]{0,5}"""
@@ -315,4 +354,13 @@ PII = (
     Pattern("ssn", r"(?i)(?:ssn|social.security)[^0-9\n]{0,20}[0-9]{3}",
             r"(?i)(?:ssn|social.security)[^0-9\n]{0,20}([0-9]{3}[ -]?[0-9]{2}[ -]?[0-9]{4})\b",
             _ssn),
+    *(Pattern(national.KIND, rf"\b{form}\b", rf"\b({form})\b", partial(_national, module=module))
+      for module, form in national.ANYWHERE),
+    *(Pattern(national.KIND, rf"(?i)(?:{words})[^0-9\n]{{0,{national.GAP_CHARS_MAX}}}[0-9]",
+              rf"(?i)(?:{words})[^0-9\n]{{0,{national.GAP_CHARS_MAX}}}({form})\b",
+              partial(_national, module=module))
+      for module, words, form in national.AFTER_A_WORD),
 )  # fmt: skip
+
+PII_KINDS = frozenset({pattern.kind for pattern in PII} | {"pii", "name"})
+"""What can be turned back for an agent's own tools; no secret ever is."""

@@ -49,12 +49,16 @@ class Client:
         place: Callable[[RunInfo, Config], Any],
         make_link: Callable[[Process], Link],
         world: World = REAL,
+        *,
+        host: bool = True,
     ) -> None:
-        """`given` stays what was asked for; `config` is what holds."""
+        """`given` stays what was asked for; `config` is what holds. `host`: the runs are of
+        programs in this process, which their beginning tells of."""
         self.config = self.given = config
         self.recorder = recorder
         self.link: Link = NoLink()
         self._make_link = make_link
+        self._host = host
         self._pulse: Pulse | None = None
         self.world = world
         self.runs: dict[str, Run] = {}
@@ -201,9 +205,8 @@ class Client:
             run.record(
                 events.RunStart, goal=info.goal, task_type=info.task_type,
                 parent_run_id=info.parent_run_id, pact=pact.pact, pact_version=pact.version,
-                tools=declared.names()[:TOOLS_NAMED_MAX], argv=sys.argv[:50], pid=os.getpid(),
-                host=socket.gethostname(), user=_user(), labels=info.labels,
-                agent_version=self.config.agent_version,
+                labels=info.labels, agent_version=self.config.agent_version,
+                **(_process() if self._host else {}),
             )  # fmt: skip
         if len(self.runs) >= RUNS_MAX:
             quiet.warn_once("runs", "checkrein: more than %d live runs here", RUNS_MAX)
@@ -264,7 +267,10 @@ class Client:
             self._adopted = True
             if not self.config.supervisor:
                 return True
-            marker = Path(self.config.supervisor).parent / f"adopted-{self.config.run_id}"
+            folder = Path(self.config.supervisor).parent
+            claims = folder / "claims"  # all that a confined program may write of it
+            folder = claims if claims.is_dir() else folder
+            marker = folder / f"adopted-{self.config.run_id}"
             try:
                 marker.touch(mode=0o600, exist_ok=False)
             except FileExistsError:
@@ -333,6 +339,13 @@ def _kept_folder(config: Config) -> Path | None:
     if config.supervisor or not config.recorders or config.url == "off":
         return None
     return Path(config.recorders).parent / "pacts"
+
+
+def _process() -> dict[str, Any]:
+    return {
+        "tools": declared.names()[:TOOLS_NAMED_MAX], "argv": sys.argv[:50], "pid": os.getpid(),
+        "host": socket.gethostname(), "user": _user(),
+    }  # fmt: skip
 
 
 def _user() -> str:

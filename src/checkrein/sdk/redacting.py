@@ -7,23 +7,37 @@ itself goes out as the agent made it. A redaction that fails takes the whole val
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from checkrein.policy.types import Redaction
 from checkrein.sdk import quiet
 
+if TYPE_CHECKING:
+    from checkrein.policy.redact import Names
+
 Redact = Callable[[dict[str, Any]], dict[str, Any]]
 
 _KEPT = frozenset({
-    "call_id", "tool", "kind", "status", "model", "provider", "pact", "pact_version", "rule",
+    "kind", "status", "provider", "pact", "pact_version", "rule",
     "guard", "verdict", "advice", "approval_id", "escalation_id", "action_hash", "value_hash",
     "result_hash", "context_hash", "state_hash", "image_hash", "parent_run_id", "to_run_id",
-    "framework", "agent_version", "host", "user", "decision", "level", "finish_reason",
-    "fingerprint", "signal", "lost_recorder", "in_flight", "tools", "task_type",
+    "framework", "agent_version", "host", "user", "decision", "level", "signal", "lost_recorder",
 })  # fmt: skip
-"""Names and numbers of our own, and of providers: nothing that an agent's data can stand in."""
+"""Names and numbers of our own: nothing that an agent's data, or a model's, can stand in."""
+_IDS = frozenset({"call_id"})
+"""Whoever calls may give them, so there can be a secret in one; but no row of digits in an id is a
+phone number, and equal ids must stay equal."""
+_names: "Names | None" = None
+
+
+def use_names(names: "Names | None") -> None:
+    """For this process: also takes out the names of persons that this finds."""
+    global _names
+    _names = names
+    _redact_of.cache_clear()
+
 
 _unpacked = msgspec.msgpack.Decoder()
 
@@ -37,12 +51,13 @@ def redact_of(kinds: Sequence[Redaction]) -> Redact | None:
 def _redact_of(kinds: tuple[Redaction, ...]) -> Redact:
     from checkrein.policy.redact import compile_redaction
 
-    redactor = compile_redaction(kinds)
+    redactor = compile_redaction(kinds, names=_names)
+    secrets = compile_redaction([kind for kind in kinds if kind == "secrets"])
 
     def redact(fields: dict[str, Any]) -> dict[str, Any]:
         return {
             name: value if name in _KEPT or value is None or isinstance(value, int | float)
-            else _clean(redactor, name, value)
+            else _clean(secrets if name in _IDS else redactor, name, value)
             for name, value in fields.items()
         }  # fmt: skip
 

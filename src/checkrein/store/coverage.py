@@ -1,10 +1,11 @@
 """Which actions were seen by the agent's own SDK, by a gateway, or by both. Pure.
 
 An action is a model or tool call of a run, known by its `call_id`. The SDK has seen it when there
-is a `model.request`, `model.response`, `tool.invoked` or `tool.returned` of it that is not the
-gateway's own; a gateway has when there is a `passage` of it. The gateway records a call itself when
-the call was not announced, so what is recorded of an unannounced call is its own. `denied` are
-actions that a guard refused, wherever. The same in SQL stands in `store.coverage_sql`.
+is a `model.request`, `model.response`, `tool.invoked` or `tool.returned` of it by another recorder
+than a gateway's; a gateway has when there is a `passage` of it, or one of those by its recorder (a
+call that was not announced, or a tool's that a model has proposed). A gateway's recorder is one
+that has recorded a passage. `denied` are actions that a guard refused, wherever; a tool call that
+was refused was not made, and nobody has seen it. The same in SQL stands in `store.coverage_sql`.
 """
 
 from collections.abc import Iterable
@@ -27,17 +28,15 @@ Fields = dict[str, Any]
 
 
 class _Action(msgspec.Struct):
-    recorded: bool = False
-    passed: bool = False
-    announced: bool = False
+    by_sdk: bool = False
+    by_gateway: bool = False
     denied: bool = False
 
     @property
     def seen(self) -> str:
-        by_sdk = self.recorded and (self.announced or not self.passed)
-        if self.passed:
-            return "both" if by_sdk else "gateway"
-        return "sdk" if by_sdk else ""
+        if self.by_gateway:
+            return "both" if self.by_sdk else "gateway"
+        return "sdk" if self.by_sdk else ""
 
 
 def kind_of(fields: Fields) -> str:
@@ -56,7 +55,14 @@ def kind_of(fields: Fields) -> str:
     return ""
 
 
-def counted(events: Iterable[Fields], *, by_run: bool) -> list[Fields]:
+def gateways_of(events: Iterable[Fields]) -> frozenset[str]:
+    """The recorders of gateways."""
+    return frozenset(event["recorder"] for event in events if event["type"] == "passage")
+
+
+def counted(
+    events: Iterable[Fields], gateways: frozenset[str], *, by_run: bool = False
+) -> list[Fields]:
     """One row for each (agent, environment), or for each run, the latest first: COUNTS by name."""
     groups: dict[tuple[str, ...], dict[tuple[str, str, str], _Action]] = {}
     for event in events:
@@ -65,26 +71,27 @@ def counted(events: Iterable[Fields], *, by_run: bool) -> list[Fields]:
             continue
         place = (event["agent"], event["environment"]) + ((event["run_id"],) if by_run else ())
         actions = groups.setdefault(place, {})
-        _take(actions.setdefault((event["run_id"], call_id, kind), _Action()), event)
+        action = actions.setdefault((event["run_id"], call_id, kind), _Action())
+        _take(action, event, event["recorder"] in gateways)
     if by_run:
         order = sorted(sorted(groups), key=lambda place: place[2], reverse=True)
         return [_row(place, groups[place]) for place in order]
     return [_row(place, groups[place]) for place in sorted(groups)]
 
 
-def _take(action: _Action, event: Fields) -> None:
-    type_ = event["type"]
-    if type_ == "passage":
-        action.passed = True
-        action.announced = action.announced or event.get("announced") is True
-        action.denied = action.denied or event.get("status") == "refused"
-    elif type_ == "scope.decision":
+def _take(action: _Action, event: Fields, by_gateway: bool) -> None:
+    type_, status = event["type"], event.get("status")
+    if type_ == "scope.decision":
         refused = event.get("verdict") == "deny" and event.get("shadow") is not True
         action.denied = action.denied or refused
+        return
+    if type_ == "tool.returned" and status == "denied":
+        action.denied = True
+    elif by_gateway or type_ == "passage":
+        action.by_gateway = True
     else:
-        denied = event.get("status") == "denied"
-        action.denied = action.denied or denied
-        action.recorded = True
+        action.by_sdk = True
+    action.denied = action.denied or (type_ == "passage" and status == "refused")
 
 
 def _row(place: tuple[str, ...], actions: dict[tuple[str, str, str], _Action]) -> Fields:

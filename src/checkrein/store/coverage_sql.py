@@ -14,12 +14,14 @@ _KIND = f"""multiIf(type IN {MODEL_TYPES}, 'model', type IN {TOOL_TYPES}, 'tool'
 
 _DENIED = """multiIf(type = 'passage', status = 'refused',
     type = 'scope.decision', verdict = 'deny' AND NOT JSONExtractBool(body, 'shadow'),
-    status = 'denied')"""
+    type = 'tool.returned' AND status = 'denied')"""
+
+_MADE = "NOT (type = 'scope.decision' OR type = 'tool.returned' AND status = 'denied')"
 
 _SEEN = {
-    "both": "passed AND recorded AND announced",
-    "sdk": "recorded AND NOT passed",
-    "gateway": "passed AND NOT (recorded AND announced)",
+    "both": "by_sdk AND by_gateway",
+    "sdk": "by_sdk AND NOT by_gateway",
+    "gateway": "by_gateway AND NOT by_sdk",
     "denied": "denied",
 }
 
@@ -56,17 +58,19 @@ def coverage_paths(given: dict[str, Any]) -> Statement:
 
 def _counted(given: dict[str, Any], keys: str, order: str, limit: str) -> Statement:
     where, bindings = _where(given, TYPES)
+    since = "AND at >= {since:Int64}" if "since" in given else ""
+    gateways = f"SELECT recorder FROM {DATABASE}.events WHERE type = 'passage' {since}"
     counts = ", ".join(
         f"countIf(action = '{kind}' AND {seen})"
         for kind in ("model", "tool")
         for seen in _SEEN.values()
     )
+    own = f"recorder IN ({gateways})"
     return Statement(
         f"SELECT {keys}, {counts} FROM (SELECT agent, environment, run_id, call_id, "
         f"{_KIND} AS action, "
-        f"max(type IN {MODEL_TYPES + TOOL_TYPES}) AS recorded, "
-        "max(type = 'passage') AS passed, "
-        "max(type = 'passage' AND JSONExtractBool(body, 'announced')) AS announced, "
+        f"max(type != 'passage' AND {_MADE} AND NOT {own}) AS by_sdk, "
+        f"max({_MADE} AND {own}) AS by_gateway, "
         f"max({_DENIED}) AS denied FROM {DATABASE}.events "
         f"WHERE {where} AND call_id != '' AND action IN ('model', 'tool') "
         "GROUP BY agent, environment, run_id, call_id, action) "

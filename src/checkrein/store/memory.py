@@ -57,7 +57,7 @@ class MemoryStore:
             "content": self._content,
             "counts": self._counts,
             "marks": self._marks,
-            "coverage": lambda given: coverage.counted(self._of_calls(given), by_run=False),
+            "coverage": self._coverage,
             "coverage_runs": self._coverage_runs,
             "coverage_paths": lambda given: coverage.paths(self._of_calls(given)),
         }
@@ -191,8 +191,16 @@ class MemoryStore:
         ]  # fmt: skip
         return sorted(rows, key=lambda row: (row["recorder"], row["agent"], row["partition"]))
 
+    def _coverage(self, given: dict[str, Any]) -> list[dict[str, Any]]:
+        return coverage.counted(self._of_calls(given), self._gateways(given))
+
     def _coverage_runs(self, given: dict[str, Any]) -> list[dict[str, Any]]:
-        return coverage.counted(self._of_calls(given), by_run=True)[: given["limit"]]
+        rows = coverage.counted(self._of_calls(given), self._gateways(given), by_run=True)
+        return rows[: given["limit"]]
+
+    def _gateways(self, given: dict[str, Any]) -> frozenset[str]:
+        since = given.get("since", 0)
+        return coverage.gateways_of(one.fields for one in self._events.values() if one.at >= since)
 
     def _of_calls(self, given: dict[str, Any]) -> list[dict[str, Any]]:
         return [

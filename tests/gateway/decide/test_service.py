@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from checkrein.bus.approvals import Asked
+from checkrein.gateway.app import App
 from checkrein.gateway.decide.part import DecidePart, open_part
 from checkrein.sdk.asking import Question
 from tests.conftest import within
@@ -54,7 +55,8 @@ async def desk(gates: Gates) -> AsyncIterator[Desk]:
     house = gates(pact=PACT)
     part = await open_part(house.gate)
     try:
-        async with house.serving(part.routes) as url, httpx.AsyncClient(base_url=url) as client:
+        app = httpx.ASGITransport(App(house.gate, part.routes))
+        async with httpx.AsyncClient(transport=app, base_url="http://gateway") as client:
             yield Desk(house, part, client)
     finally:
         await part.close()
@@ -155,12 +157,13 @@ async def test_a_wait_has_a_bound(desk: Desk) -> None:
 
 async def test_who_hangs_up_takes_the_question_back(desk: Desk) -> None:
     desk.house.link.answer = lambda question: None
-    with pytest.raises(httpx.ReadTimeout):
-        await desk.client.post(
-            "/decide", json={"tool": "refund", "arguments": {"cents": 300}},
-            headers={"authorization": f"Bearer {desk.key}"}, timeout=0.3,
-        )  # fmt: skip
-    await within(5, lambda: bool(desk.house.of("tool.returned")))
+    async with desk.house.serving(desk.part.routes) as url, httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(
+                f"{url}/decide", json={"tool": "refund", "arguments": {"cents": 300}},
+                headers={"authorization": f"Bearer {desk.key}"}, timeout=0.3,
+            )  # fmt: skip
+        await within(5, lambda: bool(desk.house.of("tool.returned")))
     (returned,) = desk.house.of("tool.returned")
     assert returned["status"] == "cancelled"
     assert desk.part.service.waiting == (0, 0)
@@ -206,10 +209,11 @@ async def test_a_call_made_before_the_answer_takes_the_question_back(desk: Desk)
 
 
 async def test_a_run_is_begun_named_and_ended_by_who_asks(desk: Desk) -> None:
-    begun = await desk.ask(phase="begin", run="s1", goal="refund order A1")
+    begun = await desk.ask(phase="begin", run="s1", goal="refund order A1", task_type="refunds")
     await desk.ask(phase="begin", run="s1", goal="and be quick")
     run = desk.house.run()
     assert (begun["run_id"], run.goal) == (run.run_id, "refund order A1")
+    assert run.info.task_type == "refunds"
     await desk.ask("look", {}, run="s1", call_id="c1")
     await desk.ask(phase="end", run="s1")
     assert run.ended

@@ -99,7 +99,8 @@ class FakeArchive:
             of = [e for e in self.events if parameters.get("agent", e["agent"]) == e["agent"]]
             if name == "coverage_paths":
                 return coverage.paths(of)
-            return coverage.counted(of, by_run=name == "coverage_runs")
+            gateways = coverage.gateways_of(of)
+            return coverage.counted(of, gateways, by_run=name == "coverage_runs")
         wanted = {k: v for k, v in parameters.items() if k in ("run_id", "task_id", "agent")}
         return [
             {**e, "position": position_of(e["ts"], e["recorder"], e["seq"], e["agent"])}
@@ -223,6 +224,7 @@ class Stand:
         self.archive = FakeArchive(self.events_server.connect())
         self.control = FakeControl(self.control_server.connect())
         self.port = _free_port()
+        self.config: dict[str, Any] = {}
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.chains: dict[tuple[str, str], tuple[int, bytes]] = {}
@@ -244,7 +246,7 @@ class Stand:
             world=REAL, role="api", data=self.data, bus=self.events_server.connect(),
             control_bus=self.control_server.connect(), stop=self.stop, ready=self.ready.set,
             http=("127.0.0.1", self.port), bus_urls=("nats://127.0.0.1:1",),
-            control_urls=("nats://127.0.0.1:2",),
+            control_urls=("nats://127.0.0.1:2",), config=self.config,
         )  # fmt: skip
 
     async def publish(self, *events: dict[str, Any], agent: str = "") -> int:

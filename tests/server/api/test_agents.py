@@ -244,3 +244,30 @@ async def test_expired_keys_of_runs_are_swept(stand: Stand) -> None:
         return await bucket.keys() == [digest_of(token)]
 
     await eventually(only_the_new)
+
+
+# -- what a revocation ends ---------------------------------------------------------------------
+
+
+async def test_a_revocation_ends_the_sessions_that_are_meant(stand: Stand) -> None:
+    async with stand.client() as client:
+        first = (await added(client))["key"]
+        second = (await client.post("/api/v1/agents/bot/keys", json={})).json()["key"]
+        async with stand.client(headers=by(first)) as agent:
+            one = (await opened(agent)).json()["session"]
+        async with stand.client(headers=by(second)) as agent:
+            two = (await opened(agent)).json()["session"]
+        both = (await opened(client, agents=["bot", "other"])).json()["session"]
+        apart = (await opened(client, agents=["other"])).json()["session"]
+        sessions = await stand.control_bus.bucket(subjects.BUCKET_SESSIONS)
+        user = decode((await sessions.get(one)).value, SessionRecord).user  # type: ignore[union-attr,arg-type] # it is there
+        key_gone = (await client.delete(f"/api/v1/agents/bot/keys/{digest_of(first)[:12]}")).json()
+        after_key = set(await sessions.keys())
+        all_gone = (await client.delete("/api/v1/agents/bot")).json()
+        after_all = set(await sessions.keys())
+    void = await (await stand.control_bus.bucket(subjects.BUCKET_REVOCATIONS)).keys()
+    assert (key_gone["cut"], after_key) == (1, {two, both, apart})
+    assert (all_gone["cut"], after_all) == (2, {apart})
+    assert user in void
+    assert len(void) == 3
+    assert sorted(all_gone["pending"]) == ["control", "events"], "there are no such servers here"

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from checkrein.server.demo import openai_wire
+from checkrein.server.demo.cast import CAST
 from checkrein.server.demo.models import ModelServer, script_name
 from checkrein.server.demo.replies import Call, Reply, Turn
-from checkrein.server.demo.scripts import SCRIPTS
+from checkrein.server.demo.scripts import SCRIPTS, SPOKEN
 
 
 def steps(turn: Turn) -> Reply:
@@ -47,6 +48,25 @@ def post(server: ModelServer, path: str, body: dict[str, Any], **headers: str) -
 )
 def test_which_script(headers: dict[str, str], model: str, name: str) -> None:
     assert script_name(headers, model) == name
+
+
+def test_behind_a_gateway_an_agent_is_known_by_what_is_said(server: ModelServer) -> None:
+    said = [{"role": "system", "content": "You pay bills."}, {"role": "user", "content": "B-7"}]
+    body = {"model": "gpt-5-mini", "messages": said}
+    key = {"authorization": "Bearer the-gateways-own"}
+    answer = post(server, "/v1/chat/completions", body, **key).json()
+    (call,) = answer["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "read_bill"
+    other = post(server, "/v1/chat/completions", {**body, "messages": said[1:]}, **key).json()
+    assert "You said" in other["choices"][0]["message"]["content"]
+
+
+def test_every_agent_of_the_demo_can_be_known_so() -> None:
+    programs = {part.agent: part.program.read_text() for part in CAST}
+    spoken = {script: words for words, script in SPOKEN.items() if words in programs[script]}
+    assert spoken.keys() == programs.keys() == set(SPOKEN.values())
+    for agent, text in programs.items():
+        assert {script for words, script in SPOKEN.items() if words in text} == {agent}
 
 
 def test_turns_of_a_chat(server: ModelServer) -> None:

@@ -162,16 +162,53 @@ async def test_refused(tmp_path: Path, actors: list[Part]) -> None:
     assert actors == []
 
 
-def test_agents_are_told_nothing_of_the_demo(tmp_path: Path) -> None:
+def test_agents_are_told_nothing_of_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from checkrein.world import SimWorld
 
-    made = troupe.Troupe(SimWorld(1), "http://s", "tok", "http://m", tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "the user's own")
+    made = troupe.Troupe(SimWorld(1), "http://s", "tok", "http://gw", tmp_path)
     chain = Part("planner", "", "", chain=True)
     first, second = made.environment(chain), made.environment(Part("executor", "", "", chain=True))
     assert first["TRACEPARENT"] == second["TRACEPARENT"]
     assert "TRACEPARENT" not in made.environment(GOOD)
-    assert first["OPENAI_API_KEY"] == "scripted:planner"
+    assert not [name for name in first if name.startswith(("OPENAI_", "ANTHROPIC_"))]
     assert made.command(chain)[1:7] == ["-m", "checkrein", "run", "--agent", "planner", "--room"]
+    assert "--gateway" in made.command(chain)
+
+
+def test_a_stranger_has_two_variables_and_nothing_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from checkrein.world import SimWorld
+
+    monkeypatch.setenv("CHECKREIN_TOKEN", "the user's own")
+    made = troupe.Troupe(SimWorld(1), "http://s", "tok", "http://gw", tmp_path)
+    stranger = Part("bookkeeper", "", "", stranger=True)
+    environment = made.environment(stranger, "cra_1")
+    assert environment["OPENAI_BASE_URL"] == "http://gw/openai/v1"
+    assert environment["OPENAI_API_KEY"] == "cra_1"
+    assert not [name for name in environment if name.startswith("CHECKREIN_")]
+    assert "checkrein" not in " ".join(made.command(stranger)[:1])
+    assert made.command(stranger)[1:] == [str(stranger.program)]
+
+
+async def test_a_stranger_that_cannot_be_given_a_key_is_missed_and_the_others_play(
+    tmp_path: Path,
+    actors: list[Part],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refused(*_: Any) -> str:
+        raise httpx.ConnectError("nobody is there")
+
+    monkeypatch.setattr("checkrein.server.demo.story.introduce", refused)
+    async with serving(Stream([frame(7, END)])) as url:
+        cast = [Part("bookkeeper", "pays", "plain HTTP", ("scope",), stranger=True), GOOD]
+        assert not await play(url, "t", tmp_path, True, True, cast=cast, seconds_max=0.5)
+    assert actors == [GOOD]
+    assert "could not be given a key" in capsys.readouterr().out
 
 
 async def test_events_of_a_stream() -> None:

@@ -3,12 +3,14 @@ of which nothing more was heard."""
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from checkrein.gateway.visit import Visit
-from checkrein.sdk.calls import ToolCall
+from checkrein.sdk.calls import ModelCall, ToolCall
 
+C = TypeVar("C", ToolCall, ModelCall)
 OPEN_MAX = 10_000
 OPEN_S = 3_600.0
 """So long a call may take; then it counts as one of which nothing was heard."""
@@ -21,14 +23,15 @@ class NeverHeard(asyncio.CancelledError):
 
 
 @dataclass
-class OpenCall:
-    """`fetched`: whoever asked has the answer, so the call may be under way."""
+class OpenCall(Generic[C]):
+    """`fetched`: whoever asked has the answer, so the call may be under way. `fail` ends it."""
 
     visit: Visit
-    call: ToolCall
-    asked: tuple[str, Any]
-    """The tool and the arguments as they were asked for."""
+    call: C
     until_ns: int
+    fail: Callable[[C, BaseException], None]
+    asked: Any = None
+    """What it was asked as, for whoever asks again."""
     fetched: bool = True
 
 
@@ -36,25 +39,32 @@ Key = tuple[str, str]
 """Run and call."""
 
 
-class OpenCalls:
+class OpenCalls(Generic[C]):
     """On the gateway's loop. At most OPEN_MAX: the oldest gives way."""
 
     def __init__(self) -> None:
-        self._calls: OrderedDict[Key, OpenCall] = OrderedDict()
+        self._calls: OrderedDict[Key, OpenCall[C]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def put(self, key: Key, found: OpenCall) -> None:
+    def put(self, key: Key, found: OpenCall[C]) -> None:
         while len(self._calls) >= OPEN_MAX:
             self._lose(self._calls.popitem(last=False)[1])
         self._calls[key] = found
 
-    def get(self, key: Key) -> OpenCall | None:
+    def get(self, key: Key) -> OpenCall[C] | None:
         return self._calls.get(key)
 
-    def take(self, key: Key) -> OpenCall | None:
+    def take(self, key: Key) -> OpenCall[C] | None:
         return self._calls.pop(key, None)
+
+    def take_last(self, run_id: str) -> OpenCall[C] | None:
+        """The youngest call of a run."""
+        for key in reversed(self._calls):
+            if key[0] == run_id:
+                return self._calls.pop(key)
+        return None
 
     def sweep(self, now_ns: int) -> None:
         """Ends what has been open for too long."""
@@ -71,6 +81,6 @@ class OpenCalls:
         for key in [key for key in self._calls if key[0] == run_id]:
             self._lose(self._calls.pop(key))
 
-    def _lose(self, found: OpenCall) -> None:
+    def _lose(self, found: OpenCall[C]) -> None:
         why = "how it ended was never told" if found.fetched else "the answer was never fetched"
-        found.visit.fail_tool(found.call, NeverHeard(why))
+        found.fail(found.call, NeverHeard(why))

@@ -39,7 +39,7 @@ class Service:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._open = OpenCalls()
+        self._open: OpenCalls[ToolCall] = OpenCalls()
         self._pending = PendingCalls(gate.world)
         self._ids_prefix = f"{gate.world.nonce()[:10]}-d"
         self._ids = itertools.count(1)
@@ -58,6 +58,8 @@ class Service:
         said = said_in(request.headers)
         if asked.run:
             said = replace(said, run=asked.run)
+        if asked.task_type:
+            said = replace(said, task_type=asked.task_type)
         if asked.phase == "before":
             told = await self._before(request, said, asked)
         elif asked.phase == "after":
@@ -130,12 +132,15 @@ class Service:
                 return refused(refusal, call_id=call_id)
             return refused(refusal, visit.run.seat.pact, visit.run.run_id, call_id)
 
-    def _opened(self, visit: Visit, call: ToolCall, asked: Ask, fetched: bool) -> OpenCall:
+    def _opened(
+        self, visit: Visit, call: ToolCall, asked: Ask, fetched: bool
+    ) -> OpenCall[ToolCall]:
         until_s = OPEN_S if fetched else UNFETCHED_S
         now_ns = self._gate.world.monotonic_ns()
         return OpenCall(
-            visit, call, (asked.tool, asked.arguments), now_ns + round(until_s * 1e9), fetched
-        )
+            visit, call, now_ns + round(until_s * 1e9), visit.fail_tool,
+            (asked.tool, asked.arguments), fetched,
+        )  # fmt: skip
 
     def _fetched(self, pending: Pending, told: Told, asked: Ask) -> Told:
         found = self._open.get((told.run_id, told.call_id))

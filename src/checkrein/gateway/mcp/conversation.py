@@ -333,7 +333,10 @@ def _said(message: Message, headers: Mapping[str, str]) -> Announced:
         return said
     inner = said_in_meta(meta)
     return msgspec.structs.replace(
-        inner, run=inner.run or said.run, traceparent=inner.traceparent or said.traceparent
+        inner,
+        run=inner.run or said.run,
+        traceparent=inner.traceparent or said.traceparent,
+        task_type=said.task_type,
     )
 
 

@@ -39,6 +39,10 @@ class Screen(Protocol):
     def value(self, value: Any) -> Any:
         """A text, or a JSON value with texts, of an answer: as the agent may see it."""
 
+    def arguments(self, value: Any) -> Any:
+        """A proposed tool call's arguments, as JSON or as a value: with what the tokens in them
+        stand for. They are judged after this."""
+
     def channel(self) -> Channel:
         """For one text of an answer that comes in pieces."""
 
@@ -56,6 +60,9 @@ class NoScreen:
         return body
 
     def value(self, value: Any) -> Any:
+        return value
+
+    def arguments(self, value: Any) -> Any:
         return value
 
     def channel(self) -> Channel:
@@ -79,23 +86,6 @@ def no_screen(visit: "Visit") -> Screen:
     return NO_SCREEN
 
 
-NOT_TEXT = frozenset({
-    "id", "type", "role", "name", "model", "object", "status", "index", "call_id", "item_id",
-    "tool_use_id", "tool_call_id", "encrypted_content", "signature", "finish_reason",
-    "stop_reason", "system_fingerprint", "previous_response_id", "obfuscation",
-})  # fmt: skip
-"""Fields of the protocols that are no words of anybody: a screen leaves them as they are."""
-
-
 def screened(value: Any, screen: Screen) -> Any:
-    """Every text of an answer's part by `screen.value`, but for what is no text."""
-    if isinstance(value, str):
-        return screen.value(value)
-    if isinstance(value, dict):
-        return {
-            key: inner if key in NOT_TEXT and isinstance(inner, str) else screened(inner, screen)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [screened(inner, screen) for inner in value]
-    return value
+    """A part of an answer as the agent may see it."""
+    return screen.value(value)

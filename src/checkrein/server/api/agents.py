@@ -6,7 +6,7 @@ kept. Every change is in the audit stream before it is answered.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -72,9 +72,9 @@ class Agents:
         return None if record is None else identity_of(record, digest[:SHOWN_CHARS])
 
     def of_subject(self, subject: str) -> AgentRecord | None:
-        """The agent that a principal of an identity provider is (`issuer subject`)."""
-        record = self._by_name.get(self._by_subject.get(subject, ""))
-        return None if record is None or record.revoked_at else record
+        """The agent that a principal of an identity provider is (`issuer subject`); it may have
+        been revoked."""
+        return self._by_name.get(self._by_subject.get(subject, ""))
 
     def get(self, agent: str) -> AgentRecord | None:
         return self._by_name.get(agent)
@@ -85,6 +85,24 @@ class Agents:
     def revoked(self, agent: str) -> bool:
         record = self._by_name.get(agent)
         return record is not None and record.revoked_at > 0
+
+    async def still(self, agents: Iterable[str], asks: Identity) -> bool:
+        """Whether none of these is revoked, nor the key that is asked with, read afresh. Raises
+        BusError."""
+        for agent in agents:
+            if self._bucket is None or agent not in self._by_name:
+                continue
+            entry = await self._bucket.get(subjects.token(agent))
+            record = _read(entry) if entry is not None else None
+            if record is None or record.revoked_at:
+                return False
+            if (
+                asks.agent == agent
+                and asks.key
+                and not any(key.digest.startswith(asks.key) for key in record.keys)
+            ):
+                return False
+        return True
 
     # -- changes ------------------------------------------------------------------------------
 
@@ -130,7 +148,7 @@ class Agents:
 
         return await self._change(agent, change, "revoke", by, "")
 
-    async def revoke_key(self, agent: str, prefix: str, by: str) -> tuple[AgentRecord, list[str]]:
+    async def revoke_key(self, agent: str, prefix: str, by: str) -> tuple[AgentRecord, str]:
         """Takes back the one key whose digest begins so; the beginning of its digest, as sessions
         remember it. Raises NoAgent (none, or several), BusError."""
         gone: list[str] = []
@@ -145,7 +163,7 @@ class Agents:
             )
 
         record = await self._change(agent, change, "revoke_key", by, prefix)
-        return record, [digest[:SHOWN_CHARS] for digest in gone]
+        return record, gone[0][:SHOWN_CHARS]
 
     async def _change(
         self, agent: str, change: Callable[[AgentRecord | None], AgentRecord], verb: str, by: str,
@@ -200,7 +218,9 @@ class Agents:
         if not record.revoked_at:
             self._by_digest.update((key.digest, name) for key in record.keys)
         for subject in record.subjects:
-            self._by_subject.setdefault(subject, name)
+            other = self.of_subject(subject)
+            if other is None or other.revoked_at:
+                self._by_subject[subject] = name
 
     @staticmethod
     def _forget(index: dict[str, str], name: str, marks: list[str]) -> None:

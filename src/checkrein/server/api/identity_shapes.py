@@ -3,6 +3,7 @@
 import msgspec
 
 from checkrein.bus.identities import AgentRecord
+from checkrein.server.api.revoking import Cut
 
 SHOWN_CHARS = 12
 
@@ -37,7 +38,8 @@ class AgentKeyLine(msgspec.Struct, frozen=True, kw_only=True):
 
 class AgentIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """One agent that was added by name. `key` is told once, when it is made. `revoked_at` other
-    than 0: it is let in nowhere. `cut`: how many of its sessions a revocation has ended."""
+    than 0: it is let in nowhere. `cut`: how many of its sessions a revocation has ended; `pending`:
+    the bus servers that have not confirmed it yet."""
 
     agent: str
     owner: str = ""
@@ -51,9 +53,10 @@ class AgentIdentity(msgspec.Struct, frozen=True, kw_only=True):
     revoked_by: str = ""
     key: str = ""
     cut: int = 0
+    pending: list[str] = []
 
 
-def identity_line(record: AgentRecord, key: str = "", cut: int = 0) -> AgentIdentity:
+def identity_line(record: AgentRecord, key: str = "", cut: Cut | None = None) -> AgentIdentity:
     return AgentIdentity(
         agent=record.agent, owner=record.owner, room=record.room, environment=record.environment,
         keys=[
@@ -64,5 +67,6 @@ def identity_line(record: AgentRecord, key: str = "", cut: int = 0) -> AgentIden
             for each in record.keys
         ],
         subjects=record.subjects, created_at=record.created_at, created_by=record.created_by,
-        revoked_at=record.revoked_at, revoked_by=record.revoked_by, key=key, cut=cut,
+        revoked_at=record.revoked_at, revoked_by=record.revoked_by, key=key,
+        cut=cut.sessions if cut is not None else 0, pending=cut.pending if cut is not None else [],
     )  # fmt: skip

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import uvicorn
 
+from checkrein.bus import claims
 from checkrein.bus.credentials import Keys
 from checkrein.bus.types import BusError
 from checkrein.server.api import token
@@ -55,6 +56,8 @@ async def _serve(
         (context.bus_urls, context.control_urls),
         keys,
         spawn,
+        partial(_push, keys, {"events": context.bus_urls, "control": context.control_urls}),
+        context.config or {},
     )
     names = [context.http[0], *((context.config or {}).get("http_names") or [])]
     door = Door(
@@ -75,6 +78,10 @@ async def _serve(
     spawn(gateways.follow)
     spawn(services.tokens.follow)
     spawn(services.agents.follow)
+    spawn(services.revoking.follow)
+    spawn(services.revoking.work)
+    for bus in (context.bus, context.control_bus):
+        bus.on_connection(services.revoking.again)
     spawn(services.pacts.levels.follow)
     spawn(partial(_follow, services))
     serving = group.create_task(server.serve(sockets=[listener]))
@@ -87,6 +94,12 @@ async def _serve(
     await serving
     for task in list(beside):
         task.cancel()
+
+
+async def _push(
+    keys: Keys, urls: Mapping[str, Sequence[str]], server: str, revocations: Mapping[str, int]
+) -> None:
+    await claims.push(keys, urls[server], revocations)
 
 
 class _Server(uvicorn.Server):

@@ -13,6 +13,7 @@ LIBRARIES = {
     "Pydantic AI": ("pydantic_ai", "openai"),
     "plain OpenAI": ("openai",),
     "plain Anthropic": ("anthropic",),
+    "plain HTTP": (),
     "plain": (),
 }
 """What the demo's agents are made with, and the modules that this takes."""
@@ -21,7 +22,8 @@ LIBRARIES = {
 @dataclass(frozen=True)
 class Part:
     """One agent. `caught_by` names the detectors of which any will do; without any, its run must
-    end as `ends` says with no breach against it. The parts of the `chain` share one task."""
+    end as `ends` says with no breach against it. The parts of the `chain` share one task. A
+    `stranger` is started without `checkrein run`: it has a key for the gateway, no more."""
 
     agent: str
     does: str
@@ -31,6 +33,7 @@ class Part:
     room: str = "demo"
     begins_s: float = 0.0
     chain: bool = False
+    stranger: bool = False
     options: tuple[str, ...] = ()
 
     @property
@@ -61,6 +64,14 @@ CAST: tuple[Part, ...] = (
     ),
     Part("courier", "dies without a word", "Pydantic AI", ("process-death",), begins_s=4),
     Part("watchman", "hangs in a tool", "LangGraph, Anthropic", ("slow-tool",), begins_s=5),
+    Part(
+        "bookkeeper",
+        "knows nothing of Checkrein, and may not pay so much",
+        "plain HTTP",
+        ("scope",),
+        begins_s=6,
+        stranger=True,
+    ),
     Part(
         "planner",
         "hands on a plan that cannot work",

@@ -1,8 +1,9 @@
 """A model server that plays scripts over the real OpenAI and Anthropic protocols, on loopback.
 
 Which script answers is said, first found, by the header `x-scripted`, by the API key
-(`OPENAI_API_KEY=scripted:loops`) or by the model's name (`scripted:loops`); so a program needs no
-change to be played to. Without any, `default` answers. Run alone, it prints its URL:
+(`OPENAI_API_KEY=scripted:loops`) or by the model's name (`scripted:loops`), or by what is said
+(`scripts.SPOKEN`); so a program needs no change to be played to. Without any, `default` answers.
+Run alone, it prints its URL:
 
     python -m checkrein.server.demo.models --port 0
 """
@@ -22,7 +23,7 @@ import uvicorn
 
 from checkrein.server.demo import anthropic_wire, openai_wire
 from checkrein.server.demo.replies import Reply, Script, Turn
-from checkrein.server.demo.scripts import SCRIPTS
+from checkrein.server.demo.scripts import SCRIPTS, SPOKEN
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 START_SECONDS_MAX = 20.0
@@ -84,13 +85,15 @@ class ModelApp:
         if wire is None:
             await _answer(send, 404, {"error": {"message": f"nothing is served at {path}"}})
             return
-        await self._play(wire, body, headers, send)
+        await self._play(wire, body, headers, raw, send)
 
     async def _play(
-        self, wire: Wire, body: dict[str, Any], headers: dict[str, str], send: Send
+        self, wire: Wire, body: dict[str, Any], headers: dict[str, str], raw: bytes, send: Send
     ) -> None:
         turn = wire.turn(body, int(headers.get("x-stainless-retry-count", "0") or 0))
         name = script_name(headers, turn.model)
+        if name == "default":
+            name = next((spoken for words, spoken in SPOKEN.items() if words.encode() in raw), name)
         script = self.scripts.get(name)
         if script is None:
             missing = Reply(status=404, error=f"there is no script {name!r}")

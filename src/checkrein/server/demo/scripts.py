@@ -114,6 +114,18 @@ def watchman(turn: Turn) -> Reply:
             return Reply(text="The house is warm.", latency_s=THINKING_S)
 
 
+def bookkeeper(turn: Turn) -> Reply:
+    """Reads the bill and wants to pay it, whatever it costs."""
+    match turn.number:
+        case 0:
+            return Reply(calls=(Call("read_bill", {"bill": "B-7"}),), latency_s=THINKING_S)
+        case 1:
+            calls = (Call("pay", {"bill": "B-7", "cents": 990_000}),)
+            return Reply(text="I will pay it now.", calls=calls, latency_s=THINKING_S)
+        case _:
+            return Reply(text="Bill B-7 is paid.", latency_s=THINKING_S)
+
+
 _NO_LEDGER = "ledger-2019-archive"
 
 
@@ -138,6 +150,22 @@ def validator(turn: Turn) -> Reply:
     return Reply(text="Add up both sides; they must be equal.", latency_s=THINKING_S)
 
 
+SPOKEN: dict[str, str] = {
+    "Please reserve": "librarian",
+    "population of Atlantis in 2024": "researcher",
+    "essay about the tides": "essayist",
+    "You settle refunds.": "clerk",
+    "You deliver parcels.": "courier",
+    "Is the house warm?": "watchman",
+    "You pay bills.": "bookkeeper",
+    "You plan. Answer with JSON.": "planner",
+    "You carry out plans.": "executor",
+    "check a closing of the books": "validator",
+    "Check this: ": "validator",
+}
+"""Which script answers a conversation in which these words stand, where nothing else says it:
+behind a gateway all agents come with one key, the gateway's."""
+
 SCRIPTS: dict[str, Script] = {
     "default": default,
     "flaky": flaky,
@@ -148,6 +176,7 @@ SCRIPTS: dict[str, Script] = {
     "essayist": essayist,
     "clerk": clerk,
     "courier": courier,
+    "bookkeeper": bookkeeper,
     "watchman": watchman,
     "planner": planner,
     "executor": executor,

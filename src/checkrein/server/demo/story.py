@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from checkrein.server.demo.cast import CAST, CATCH_SECONDS_MAX, VISITORS, Part
-from checkrein.server.demo.models import ModelServer
 from checkrein.server.demo.plot import Line, Plot, Tone, clean
+from checkrein.server.demo.stranger import introduce
 from checkrein.server.demo.troupe import Troupe
 from checkrein.world import REAL, World
 
@@ -26,6 +27,7 @@ _STYLES: dict[Tone, str] = {
 }  # fmt: skip
 
 Tell = Callable[[Line], None]
+Introduced = Callable[[Part], Awaitable[str]]
 
 
 async def play(
@@ -35,12 +37,13 @@ async def play(
     exit_when_done: bool,
     as_json: bool = False,
     *,
+    gateway: str = "",
     cast: Sequence[Part] = CAST,
     world: World = REAL,
     seconds_max: float = CATCH_SECONDS_MAX,
 ) -> bool:
-    """Plays the demo against the server at `url`. True if every agent was caught (or was rightly
-    left alone) within `seconds_max`.
+    """Plays the demo against the server at `url`, with the agents' models behind `gateway`. True if
+    every agent was caught (or was rightly left alone) within `seconds_max`.
 
     With `exit_when_done` it returns then; else it goes on telling, with one agent at work for the
     visitor, until it is cancelled. Every process it started has ended when it returns or raises.
@@ -49,35 +52,32 @@ async def play(
     folder.mkdir(parents=True, exist_ok=True)
     plot = Plot(cast, world.now_ns() // 1_000_000)
     tell = _json_teller() if as_json else _teller(Console(highlight=False))
-    with ModelServer() as models:
-        troupe = Troupe(world, url, token, models.url, folder)
-        try:
-            async with asyncio.TaskGroup() as group:
-                listening, done = asyncio.Event(), asyncio.Event()
-                clock = _Clock(world)
-                follower = group.create_task(
-                    _follow(url, token, plot, clock, tell, listening, done)
-                )
-                # Nobody acts before somebody listens.
-                await listening.wait()
-                clock.begin()
-                actors = group.create_task(_act(troupe, plot, done))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(seconds_max):
-                        await done.wait()
-                actors.cancel()
-                for agent in plot.missing:
-                    plot.spoiled.setdefault(agent, _unseen(troupe.last_words(agent)))
-                _sum_up(plot, clock.now_s(), as_json)
-                if not exit_when_done:
-                    if not as_json:
-                        _invite(folder, url)
-                    troupe.start(VISITORS)
-                    await asyncio.Event().wait()
-                follower.cancel()
-        finally:
-            # In this thread, so that no second cancellation leaves somebody behind.
-            troupe.stop()
+    troupe = Troupe(world, url, token, gateway, folder)
+    try:
+        async with asyncio.TaskGroup() as group:
+            listening, done = asyncio.Event(), asyncio.Event()
+            clock = _Clock(world)
+            follower = group.create_task(_follow(url, token, plot, clock, tell, listening, done))
+            # Nobody acts before somebody listens.
+            await listening.wait()
+            clock.begin()
+            actors = group.create_task(_act(troupe, plot, done, partial(introduce, url, token)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds_max):
+                    await done.wait()
+            actors.cancel()
+            for agent in plot.missing:
+                plot.spoiled.setdefault(agent, _unseen(troupe.last_words(agent)))
+            _sum_up(plot, clock.now_s(), as_json)
+            if not exit_when_done:
+                if not as_json:
+                    _invite(folder, url)
+                troupe.start(VISITORS)
+                await asyncio.Event().wait()
+            follower.cancel()
+    finally:
+        # In this thread, so that no second cancellation leaves somebody behind.
+        troupe.stop()
     return plot.complete
 
 
@@ -95,7 +95,7 @@ class _Clock:
         return (self._world.monotonic_ns() - self._began_ns) / 1e9
 
 
-async def _act(troupe: Troupe, plot: Plot, done: asyncio.Event) -> None:
+async def _act(troupe: Troupe, plot: Plot, done: asyncio.Event, introduced: Introduced) -> None:
     """Starts the agents one after the other. When all have ended, nothing more is to be expected
     but what is still on its way."""
     at_s = 0.0
@@ -105,7 +105,10 @@ async def _act(troupe: Troupe, plot: Plot, done: asyncio.Event) -> None:
             continue
         await asyncio.sleep(max(0.0, part.begins_s - at_s))
         at_s = max(at_s, part.begins_s)
-        troupe.start(part)
+        try:
+            troupe.start(part, await introduced(part) if part.stranger else "")
+        except httpx.HTTPError as error:
+            plot.spoiled[part.agent] = f"it could not be given a key: {error}"
     while not troupe.over:  # noqa: ASYNC110 # processes wake nobody when they end
         await asyncio.sleep(AGAIN_SECONDS)
     await asyncio.sleep(AFTERMATH_SECONDS)

@@ -64,7 +64,8 @@ async def revoke_agent(
     with _answering():
         record = await services.agents.revoke(agent, who(request.scope).name)
         await services.run_tokens.revoke_agent(agent)
-    return identity_line(record)
+        cut = await services.revoking.cut(agent)
+    return identity_line(record, cut=cut)
 
 
 @post(f"{API}/agents/{{agent:str}}/keys", operation_id="addAgentKey", status_code=201)
@@ -93,8 +94,9 @@ async def revoke_key(
             f"{prefix!r} is too short to name a key", f"Give {PREFIX_CHARS_MIN} characters or more."
         )
     with _answering():
-        record, _ = await services.agents.revoke_key(agent, prefix, who(request.scope).name)
-    return identity_line(record)
+        record, digest = await services.agents.revoke_key(agent, prefix, who(request.scope).name)
+        cut = await services.revoking.cut(agent, digest)
+    return identity_line(record, cut=cut)
 
 
 def _check(services: Services, data: AgentBody) -> None:
@@ -112,7 +114,7 @@ def _check(services: Services, data: AgentBody) -> None:
                 "means.",
             )
         known = services.agents.of_subject(subject)
-        if known is not None and known.agent != data.agent:
+        if known is not None and known.agent != data.agent and not known.revoked_at:
             raise Ambiguous(f"{subject[:200]!r} is agent {known.agent!r}", "Revoke that one first.")
 
 

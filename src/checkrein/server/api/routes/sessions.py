@@ -22,7 +22,7 @@ from checkrein.bus.pacts import TOGETHER_BYTES_MAX, place_of
 from checkrein.bus.types import Bucket, BusError, Entry
 from checkrein.server.api.admission import admitted
 from checkrein.server.api.problems import BadRequest, Forbidden, Unready
-from checkrein.server.api.roles import who
+from checkrein.server.api.roles import Identity, who
 from checkrein.server.api.routes import pacts
 from checkrein.server.api.routes.common import API
 from checkrein.server.api.services import Services
@@ -59,6 +59,7 @@ async def open_session(
     expires_at = services.world.now_ns() + LIFE_S * 1_000_000_000
     credential = services.minter.session(session, data.agents, expires_at)
     await _write_down(services, session, data, credential.user, expires_at, asks.origin)
+    await _still(services, session, data.agents, asks)
     services.metrics.count("checkrein_sessions_total", labels=(("kind", data.kind),))
     return SessionGrant(
         session=session, bus_urls=list(services.bus_urls), control_urls=list(services.control_urls),
@@ -73,6 +74,11 @@ def _check(data: SessionRequest) -> None:
         raise BadRequest(
             f"`agents` names {len(data.agents)} agents; a session speaks for 1 to {AGENTS_MAX}",
             "Open several sessions.",
+        )
+    if data.kind == "gateway":
+        raise BadRequest(
+            "a gateway's session is not opened by asking for it",
+            "`checkrein serve gateway` opens its own; use `supervisor` or `sdk`.",
         )
     for agent in (*data.agents, *data.pacts):
         pacts.check_name(agent)
@@ -120,6 +126,19 @@ async def _write_down(
     if swept is None or now - swept > SWEEP_EVERY_S * 1_000_000_000:
         services.sessions_swept_ns = now
         services.spawn(partial(sweep, bucket, services.world.now_ns()))
+
+
+async def _still(services: Services, session: str, agents: list[str], asks: Identity) -> None:
+    """Whoever was revoked between being looked up and being written down, maybe by another api
+    process, gets nothing: it is not among the sessions that were cut."""
+    try:
+        if not await services.agents.still(agents, asks):
+            await (await services.control_bus.bucket(subjects.BUCKET_SESSIONS)).delete(session)
+            raise Forbidden("the agent or its key was revoked meanwhile", "Ask again.", "revoked")
+    except BusError as error:
+        raise Unready(
+            f"the control bus does not answer: {error}", "Ask again in a moment."
+        ) from error
 
 
 def _read(entry: Entry | None) -> SessionRecord | None:

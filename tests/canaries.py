@@ -84,8 +84,11 @@ PERSONAL: dict[str, Made] = {
     ),
     "card": card,
     "iban": iban,
-    "phone": lambda c: f"+{c.randint(1, 99)} {c.randint(100, 999)} {c.randint(1000000, 9999999)}",
-    "phone us": lambda c: f"({c.randint(200, 999)}) {c.randint(200, 999)}-{c.randint(1000, 9999)}",
+    "phone": lambda c: (
+        f"{c.choice(['+49 151', '+44 7400', '+33 612', '+91 987', '+34 612', '+61 412'])} "
+        f"{c.randint(100, 999)} {c.randint(100, 999)}"
+    ),
+    "phone us": lambda c: f"({c.randint(201, 989)}) {c.randint(200, 999)}-{c.randint(1000, 9999)}",
     "ssn": lambda c: f"{c.randint(100, 665)}-{c.randint(10, 99)}-{c.randint(1000, 9999)}",
 }
 
