@@ -289,9 +289,11 @@ class _Service:
         meant = self.options.gateway != "never" and is_meant(environment)
         self.witness = Witness(journal, lambda: unit, environment, meant)
         self.walls.open(self.manifest.confined, self.witness.tell, self.local.vouch)
-        if self.manifest.confined is None:
-            sight = Sight(self.witness.tell, self.witness.interested, self.helpers)
-            self._looking = tasks.create_task(sight.keep(unit, self.world))
+        free = self.manifest.confined is None  # behind walls there is only work to be looked at
+        sight = Sight(
+            self.witness.tell, lambda *to: free and self.witness.interested(*to), self.helpers
+        )
+        self._looking = tasks.create_task(sight.keep(unit, self.world))
 
     async def _release(
         self, held: "launch.Held", supervisor: Supervisor, environment: dict[str, str],
