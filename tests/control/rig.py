@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from checkrein.bus.approvals import Approval, Escalation
+from checkrein.bus.identities import Contained, GatewayRecord
 from checkrein.bus.messages import (
     Beat,
     BeatAnswer,
@@ -38,6 +39,7 @@ from checkrein.control.types import (
     Registering,
     Reply,
     Reporting,
+    Revoke,
     Save,
     Send,
     Tell,
@@ -47,6 +49,7 @@ from checkrein.events.types import Base
 from checkrein.world import SimWorld
 
 SIGNER = OrderSigner(bytes(range(32)))
+GATEWAY_FRESH_NS = 15_000_000_000
 TASK = "0123456789abcdef0123456789abcdef"
 
 
@@ -268,6 +271,16 @@ class Holder:
         self.rig.to_control(self.session, Reporting(self.session, [carried]))
 
 
+class Gate(Protocol):
+    """A gateway, as the bus and the buckets reach it (see `gate_party`)."""
+
+    def overhear(self, data: bytes) -> None: ...
+
+    def shut(self, key: str, value: bytes | None) -> None: ...
+
+    def catch_up(self) -> None: ...
+
+
 class Rig:
     """All of it. `disk` is what would survive a crash of control."""
 
@@ -280,9 +293,14 @@ class Rig:
         self.holders: dict[str, Holder] = {}
         self.sessions: dict[str, SessionRecord] = {}
         self.disk: dict[str, dict[str, bytes]] = {
-            "level": {}, "run": {}, "command": {}, "approval": {}, "escalation": {}
+            "level": {}, "run": {}, "command": {}, "approval": {}, "escalation": {},
+            "contained": {},
         }  # fmt: skip
         self.notices: list[Notify] = []
+        self.gates: dict[str, Gate] = {}
+        self.gateways: dict[str, GatewayRecord] = {}
+        """What stands in the bucket; stale records are left out as the role does it."""
+        self.revoking: list[str] = []
         self._kept_at = 0.0
         self.disk_up = True
         self.generation = 0
@@ -302,8 +320,9 @@ class Rig:
         self.generation += 1
         self._life += 1
         self.control = Control(
-            SIGNER, self.world, self.generation, self.sessions, self.limits, self.clock
-        )
+            SIGNER, self.world, self.generation, self.sessions, self.limits, self.clock,
+            self.live_gateways,
+        )  # fmt: skip
         self.clock = self.control.clock_wanted
         self.world.call_later(5.0, self._record_clock)
         disk = self.disk
@@ -314,9 +333,14 @@ class Rig:
                 [verify(data, SIGNER.public) for data in disk["level"].values()],
                 [decode(data, Approval) for data in disk["approval"].values()],
                 [decode(data, Escalation) for data in disk["escalation"].values()],
+                [decode(data, Contained) for data in disk["contained"].values()],
             )
         )
         self._next_tick()
+
+    def live_gateways(self) -> dict[str, GatewayRecord]:
+        since = self.world.monotonic_ns() - GATEWAY_FRESH_NS
+        return {name: one for name, one in self.gateways.items() if one.at >= since}
 
     def _record_clock(self) -> None:
         if self.control is not None and self.disk_up:
@@ -352,6 +376,8 @@ class Rig:
                 case Send():
                     self.sent.append(action)
                     session = action.subject.partition(".")[2]
+                    for name, gate in list(self.gates.items()):
+                        self.net.carry(name, lambda to=gate, data=action.data: to.overhear(data))  # type: ignore[misc]
                     self.net.carry(session, lambda send=action, to=session: self._deliver(to, send))  # type: ignore[misc]
                 case Reply() if isinstance(action.token, Answers):
                     action.token.append(decode(action.data, action.token.kind))
@@ -369,6 +395,8 @@ class Rig:
                     self.notices.append(action)
                 case Tell():
                     self.events.setdefault(action.event.seq, action.event)
+                case Revoke():
+                    self.revoking.append(action.run_id)
                 case Audit():
                     self.audit.setdefault(action.record_id, action)
                 case _:
@@ -392,6 +420,8 @@ class Rig:
                 self.disk[kind].pop(key, None)
             else:
                 self.disk[kind][key] = value
+                for gate in self._watching() if kind == "level" else ():
+                    gate.overhear(value)
 
         self.world.call_later(0.001 + 0.05 * self.world.random(), write)
 
@@ -412,9 +442,17 @@ class Rig:
                 self.disk[keep.kind].pop(keep.key, None)
             else:
                 self.disk[keep.kind][keep.key] = value
+            for gate in self._watching() if keep.kind == "contained" else ():
+                gate.shut(keep.key, value)
             self._carry_out(list(keep.after))
 
         self.world.call_later(self._kept_at - now, write)
+
+    def _watching(self) -> list["Gate"]:
+        """A bucket's watch loses nothing, but tells nobody who is cut off."""
+        if not self.net.up:
+            return []
+        return [gate for name, gate in self.gates.items() if name not in self.net.cut]
 
     # What happens around it.
 
@@ -426,6 +464,8 @@ class Rig:
 
     def heal(self, session: str) -> None:
         self.net.cut.discard(session)
+        if session in self.gates:
+            self.gates[session].catch_up()
         if session in self.holders and not self.holders[session].dead:
             self.holders[session].register()
 
@@ -436,6 +476,8 @@ class Rig:
     def bus_up(self) -> None:
         self.net.up = True
         self.give(Hearing())
+        for gate in self._watching():
+            gate.catch_up()
         for holder in self.holders.values():
             holder.register()
 

@@ -133,9 +133,11 @@ async def test_who_is_shut_out_is_told_at_once_and_when_let_in_again(book: Book)
 async def test_an_identity_providers_token_is_for_whoever_verifies_it() -> None:
     book = Book()
     known = Caller(agent="cloud-bot", key="jwt")
-    book.keys = KeyBook(
-        REAL, lambda agent, record: None, lambda token: known if token == "a.b.c" else None
-    )
+
+    async def verify(token: str) -> Caller | None:
+        return known if token == "a.b.c" else None
+
+    book.keys = KeyBook(REAL, lambda agent, record: None, verify)
     await book.keys.open(book.bus)
     assert await book.keys.caller_of({"authorization": "Bearer a.b.c"}) is known
     await book.refused("a.b.d")

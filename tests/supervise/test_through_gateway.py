@@ -139,11 +139,11 @@ async def test_a_run_gets_a_key_that_its_supervisor_attests(
 ) -> None:
     server = _Server("crr_1")
     key, said = _key(monkeypatch, server)
-    access = await key.get(_grant(), RECORD, "session-1", os.getpid())
+    access = await key.get(_grant(), RECORD, os.getpid())
     assert access == Access(ACCESS.url, "", ("openai",), "crr_1")
     assert not said
     (asked,) = server.asked
-    assert (asked.run_id, asked.session, asked.pid) == ("r1", "session-1", os.getpid())
+    assert (asked.run_id, asked.session, asked.pid) == ("r1", "s", os.getpid())
     assert asked.user
     assert asked.started_at
 
@@ -152,7 +152,7 @@ async def test_a_server_that_gives_no_keys_is_said_and_nothing_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     key, said = _key(monkeypatch, _Server(NoRunKey("it knows no keys for runs")))
-    assert await key.get(_grant(), RECORD, "s", 1) is None
+    assert await key.get(_grant(), RECORD, 1) is None
     assert "no keys for runs" in said[0]
     assert not key.held
 
@@ -163,16 +163,16 @@ async def test_where_only_the_gateway_will_do_its_absence_is_an_error(
 ) -> None:
     key, _ = _key(monkeypatch, _Server("crr_1"), "always")
     with pytest.raises(NoGateway):
-        await key.get(grant, RECORD, "s", 1)
+        await key.get(grant, RECORD, 1)
     quiet, said = _key(monkeypatch, _Server("crr_1"))
-    assert await quiet.get(grant, RECORD, "s", 1) is None
+    assert await quiet.get(grant, RECORD, 1) is None
     assert not said
 
 
 async def test_no_key_is_asked_for_when_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     server = _Server("crr_1")
     key, _ = _key(monkeypatch, server, "never")
-    assert await key.get(_grant(), RECORD, "s", 1) is None
+    assert await key.get(_grant(), RECORD, 1) is None
     assert not server.asked
 
 
@@ -197,7 +197,7 @@ async def test_the_key_is_renewed_in_place_until_the_run_is_stopped(
     key, _ = _key(monkeypatch, server)
     world = _Quick()
     key._world = world  # type: ignore[assignment] # has what is used here
-    await key.get(_grant(), RECORD, "s1", os.getpid())
+    await key.get(_grant(), RECORD, os.getpid())
     await key.keep(RECORD, os.getpid(), lambda: "s2", lambda: len(server.asked) >= 4)
     assert [asked.token for asked in server.asked] == ["", "crr_1", "crr_1", "crr_1"]
     assert {asked.session for asked in server.asked[1:]} == {"s2"}

@@ -134,6 +134,8 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     used_run: str = ""
     claim: str = ""
     """The call that waits for it, or that used it up. Not to be shown."""
+    joined: str = ""
+    """The same call as it came to a gateway, which asked again. Not to be shown either."""
     epoch: int = 0
     similar: list[dict[str, Any]] = []
 

@@ -40,6 +40,8 @@ EXPIRED = "expired"
 REPLAY = "replay"
 OLD_EPOCH = "old epoch"
 HALTED = "halted"
+NO_SDK = "no SDK answers in this program"
+"""Why a supervisor refuses what only the agent's own code could do."""
 
 NOT_OBEYED = frozenset({OLD_EPOCH, HALTED})
 """Why one run of a genuine order was refused, as the `detail` of its stage `refused`. An order that

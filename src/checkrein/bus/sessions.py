@@ -22,7 +22,8 @@ def objection_to_run(session: SessionRecord, run: RunRecord) -> str:
 
 
 def objection_to_word(session: SessionRecord | None, progress: Progress) -> str:
-    """Why this report may not count ("": it may). A supervisor may pass on what the SDK said."""
+    """Why this report may not count ("": it may). A supervisor may pass on what the SDK said; a
+    gateway speaks of runs that others hold, too, but only as what it is."""
     kind = "" if session is None else session.kind
     if progress.by in WITNESSES and progress.by != kind:
         return f"a report as {progress.by}, from {_kind(kind)}"

@@ -18,6 +18,7 @@ ROUND_WAIT_MS = 500
 UNCONFIRMED_AFTER_S = 2.0
 WAIT_S_DEFAULT = 10.0
 LINES_MAX = 60
+AGENT_VERBS = ("contain", "release")
 _KINDS = ("agent:", "run:", "room:", "task:")
 _RUN_ID = re.compile(r"[0-9a-f]{4,8}(-[0-9a-f-]*)?")
 
@@ -47,6 +48,10 @@ _TARGETS = (
     "\n\nTARGET is agent:NAME, run:ID (the beginning of an id will do), room:NAME, task:ID or "
 )
 _EXIT = "all. Prints a receipt for each run; exits 0 only if every run obeyed."
+_EXIT_AGENTS = (
+    "all: the agents of these runs are meant. Prints a receipt for each agent; exits 0 only if "
+    "every gateway has said so."
+)
 pause = _command("pause", "Let nothing new begin; calls in flight finish." + _TARGETS + _EXIT)
 resume = _command("resume", "Let paused runs go on where they were." + _TARGETS + _EXIT)
 halt = _command(
@@ -54,6 +59,15 @@ halt = _command(
     "Stop it: nothing more begins, what is in flight is cancelled, the process tree is frozen and "
     "killed, and whoever saw that from outside says so." + _TARGETS + _EXIT,
 )
+
+contain = _command(
+    "contain",
+    "Shut agents out at every gateway: their keys work nowhere and what is in flight is cut, until "
+    "a person releases them; also for runs to come. Stops no process: see `halt`."
+    + _TARGETS
+    + _EXIT_AGENTS,
+)
+release = _command("release", "Let contained agents in again." + _TARGETS + _EXIT_AGENTS)
 
 
 def full_target(target: str) -> str:
@@ -64,9 +78,10 @@ def full_target(target: str) -> str:
 
 
 def obeyed(state: dict[str, Any]) -> bool:
-    """Every run did as told, and there was one. A halt counts only when somebody saw it."""
+    """Every run did as told, and there was one. A halt, and who is shut out, counts only when
+    somebody saw it."""
     runs = state["runs"]
-    sure = state["verb"] != "halt" or all(run["confirmed"] for run in runs)
+    sure = state["verb"] not in ("halt", "contain") or all(run["confirmed"] for run in runs)
     return bool(runs) and sure and all(_did(run) for run in runs)
 
 
@@ -130,7 +145,8 @@ class _Teller:
         if not self._asked:
             self._asked = True
             number = len(state["runs"])
-            runs = f"{number} run{'s' * (number != 1)}"
+            what = "agent" if self._verb in AGENT_VERBS else "run"
+            runs = f"{number} {what}{'s' * (number != 1)}"
             self._line([
                 Cell(f"{state['verb']} {clean(state['target'], 80)}", STRONG),
                 Cell(f"  asked of {runs}", CALM),
@@ -145,9 +161,10 @@ class _Teller:
         now = (run["obeyed_ms"], run["confirmed"], len(run["how"]), run.get("note", ""))
         if run["delivered_ms"] is None and not any(now):
             return
-        if self._told.get(run["run_id"]) == now:
+        which = run["run_id"] or run["agent"]
+        if self._told.get(which) == now:
             return
-        self._told[run["run_id"]] = now
+        self._told[which] = now
         if self._lines < LINES_MAX:
             self._line(_receipt(run, short, self._verb))
         elif self._lines == LINES_MAX:
@@ -160,7 +177,7 @@ class _Teller:
         self._unconfirmed = True
         for run in [run for run in state["runs"] if not run["confirmed"]][:10]:
             why = clean(run.get("note", ""), 200) or (
-                "it has not answered" if run["delivered_ms"] is None else "nobody has seen it stop"
+                "it has not answered" if run["delivered_ms"] is None else "nobody has seen it"
             )
             agent, ident = clean(run["agent"], 40), clean(run["run_id"], 36)
             out.styled([Cell(f"  not confirmed: {agent} {ident}: {why}", CAUTION)])
@@ -191,7 +208,7 @@ def _receipt(run: dict[str, Any], short: str, verb: str) -> list[Cell]:
     done = f"obeyed {run['obeyed_ms']:.1f} ms" if run["obeyed_ms"] is not None else ""
     if run["confirmed"]:
         sure = Cell(f"confirmed by {clean(run['confirmed'], 40)}")
-    elif verb != "halt" and done:
+    elif verb not in ("halt", *AGENT_VERBS) and done:
         sure = Cell("as the agent says", CALM)  # nobody outside it can see a boundary that waits
     else:
         sure = Cell("not confirmed yet", CAUTION)

@@ -17,6 +17,8 @@ _COMMANDS: Commands = {
     "pause": ("checkrein.cli.order:pause", "Let nothing new begin; hold until resumed."),
     "resume": ("checkrein.cli.order:resume", "Let a paused run go on."),
     "halt": ("checkrein.cli.order:halt", "Stop it, and see proof that it stopped."),
+    "contain": ("checkrein.cli.order:contain", "Shut an agent out at every gateway."),
+    "release": ("checkrein.cli.order:release", "Let a contained agent in again."),
     "approvals": ("checkrein.cli.approvals:approvals", "What waits for somebody's answer."),
     "approve": ("checkrein.cli.approvals:approve", "Let a call be made that waits for an answer."),
     "deny": ("checkrein.cli.approvals:deny", "Refuse a call that waits for an answer."),

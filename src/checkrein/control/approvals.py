@@ -16,6 +16,8 @@ What holds, whatever is lost, repeated, late or out of order, and over crashes o
 A call that asks is known by its claim. The same action asked under another claim is either the same
 agent come back (then the old claim is silent, and the new one takes over) or a second call like the
 first (then both are heard of, and the second gets a question of its own).
+A gateway to which the call comes afterwards asks again, under a claim of its own: one such call
+joins the question of the run's holder, and gets its answer.
 """
 
 from collections.abc import Iterable
@@ -65,25 +67,32 @@ class Approvals:
 
     # -- a holder asks -------------------------------------------------------------------------
 
-    def ask(self, run: Run, ask: Ask, token: object) -> None:
-        """A call waits (again). The caller has checked that the session holds the run."""
+    def ask(self, run: Run, ask: Ask, token: object, gateway: str = "") -> None:
+        """A call waits (again). The caller has checked that the session holds the run, or is a
+        `gateway` by which it comes."""
+        session = gateway or run.record.session
         held = self._shelf.claims.get(ask.claim)
         if ask.left:
-            if held is not None:
+            if held is not None and held.record.claim == ask.claim:
                 held.heard_ns = 0
             return
         why = self._fault(ask)
+        if not why and held is None and gateway:
+            held = self._joined(ask, gateway)
+        if not why and held is not None and held.record.joined == ask.claim:
+            self._answer_joined(held, ask, token, gateway)
+            return
         if not why and held is not None and held.record.digest != ask.digest:
             why = "this claim was made for another action"
         if not why and held is None:
-            held, why = self._find(run, ask)
+            held, why = self._find(run, ask, session)
         if held is None or why:
             self._reply(token, Asked(claim=ask.claim, status="denied", reason=why))
             return
         if held.record.claim != ask.claim and not self._takes_over(held, ask):
             self._reply(token, self._answer(held, ask.claim))
             return
-        held.heard_ns, held.session, held.run_id = self._book.now, run.record.session, ask.run_id
+        held.heard_ns, held.session, held.run_id = self._book.now, session, ask.run_id
         self._judge(held)
         if held.record.status == "approved":
             self._use(held, run)
@@ -104,7 +113,33 @@ class Approvals:
             return "the digest is not that of the action"
         return ""
 
-    def _find(self, run: Run, ask: Ask) -> tuple[Held | None, str]:
+    def _joined(self, ask: Ask, gateway: str) -> Held | None:
+        """The question that the run's own holder has asked about this very call, and that no other
+        call at a gateway has made its own: nobody is asked twice. None: there is none, or what was
+        said of it is too long ago."""
+        held = self._shelf.of_call(ask.run_id, ask.digest)
+        if held is None or held.session == gateway or held.record.agent != ask.agent:
+            return None
+        record = held.record
+        last = max(record.used_at, record.decided_at, record.asked_at)
+        fresh = self._now - last <= self._book.limits.approval_use_s * 1e9
+        if record.joined or not (fresh or record.status in ("open", "approved")):
+            return None
+        self._shelf.joined(held, ask.claim)
+        return held
+
+    def _answer_joined(self, held: Held, ask: Ask, token: object, gateway: str) -> None:
+        """As the question stands for the one who asked first: its call is let through here when it
+        has used the approval."""
+        if held.record.digest != ask.digest:
+            why = "this claim was made for another action"
+            self._reply(token, Asked(claim=ask.claim, status="denied", reason=why))
+            return
+        self._judge(held)
+        answer = Reply(token, encode(self._answer(held, ask.claim, gateway)))
+        self._book.out.append(Keep("approval", held.record.approval_id, (answer,)))
+
+    def _find(self, run: Run, ask: Ask, session: str) -> tuple[Held | None, str]:
         """The question that stands for this action already, or a new one; or why there is none."""
         now = self._book.now
         for held in self._shelf.waiting.values():
@@ -127,7 +162,7 @@ class Approvals:
         theirs = sum(held.record.agent == ask.agent for held in waiting)
         if theirs >= limits.approvals_per_agent_max:
             return None, f"{theirs} questions of {ask.agent} wait for an answer already"
-        return self._new(run, ask), ""
+        return self._new(run, ask, session), ""
 
     def _takes_over(self, held: Held, ask: Ask) -> bool:
         if not self._silent(held):
@@ -148,20 +183,20 @@ class Approvals:
             return silent_ns > limits.silent_after_s * 1e9
         return run is not None and run.ended
 
-    def _new(self, run: Run, ask: Ask) -> Held:
+    def _new(self, run: Run, ask: Ask, session: str) -> Held:
         book, now, of = self._book, self._now, run.record
         life_s = max(0.0, min(ask.life_s, book.limits.approval_life_s_max))
         record = Approval(
             approval_id=book.world.uuid7(), agent=of.agent, run_id=ask.run_id, tool=ask.tool,
             arguments=ask.arguments, rule=ask.rule[:500], reason=ask.reason[:4_000], asked_at=now,
             expires_at=now + round(life_s * 1e9), undo=short(ask.undo), kind=ask.kind,
-            task_id=of.task_id, room=of.room, environment=of.environment, session=of.session,
+            task_id=of.task_id, room=of.room, environment=of.environment, session=session,
             call_id=ask.call_id, step=ask.step, digest=ask.digest, words=ask.words[:4_000],
             inputs=ask.inputs if len(encode(ask.inputs)) <= INPUT_BYTES_MAX else {},
             pact=ask.pact, pact_version=ask.pact_version, claim=ask.claim,
             similar=self._shelf.similar(of.agent, ask.tool),
         )  # fmt: skip
-        held = Held(record, of.session, ask.run_id, book.now)
+        held = Held(record, session, ask.run_id, book.now)
         self._shelf.add(held)
         book.audit("approval", f"{record.approval_id}/requested", {
             "kind": "approval.requested", "approval_id": record.approval_id, "agent": of.agent,
@@ -189,11 +224,11 @@ class Approvals:
             "at": self._now,
         })  # fmt: skip
 
-    def _answer(self, held: Held, claim: str) -> Asked:
+    def _answer(self, held: Held, claim: str, session: str = "") -> Asked:
         record = held.record
         status: AskedStatus
         if record.status == "used":
-            status = "approved" if record.claim == claim else "denied"
+            status = "approved" if claim in (record.claim, record.joined) else "denied"
         elif record.status == "approved":
             status = "open"  # the one who waits for it may still come
         else:
@@ -206,15 +241,15 @@ class Approvals:
             left_s=max(0.0, (record.expires_at - self._now) / 1e9),
             arguments=record.edited_arguments if approved else None,
             raised=record.raised if approved else {},
-            order=self._order(held) if approved else b"",
+            order=self._order(held, session or held.session) if approved else b"",
         )  # fmt: skip
 
-    def _order(self, held: Held) -> bytes:
-        """Control's word on an approval, signed for the session that waits for it."""
+    def _order(self, held: Held, session: str) -> bytes:
+        """Control's word on an approval, signed for a session that waits for it."""
         record = held.record
         approved = record.status in ("approved", "used")
         return self._book.delivery.word(
-            held.session, held.run_id, "approve" if approved else "deny", record.epoch,
+            session, held.run_id, "approve" if approved else "deny", record.epoch,
             f"{record.approval_id}.{record.epoch}", record.decision_reason, record.decided_by,
             {
                 "approval_id": record.approval_id, "digest": record.digest,
@@ -301,7 +336,7 @@ class Approvals:
         )  # fmt: skip
         if status != "approved":
             self._shelf.done(held)
-        edge = Send(subjects.command(held.session), self._order(held))
+        edge = Send(subjects.command(held.session), self._order(held, held.session))
         self._kept(held, edge)
         self._shelf.remember(record)
         book.audit("approval", f"{record.approval_id}/{record.epoch}", {

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 
 from checkrein.bus.messages import CommandRequest, CommandState, RunRecord, encode
 from checkrein.bus.orders import STATE_VERBS
-from checkrein.control import rules
+from checkrein.control import containment, rules
 from checkrein.control.book import Book
 from checkrein.control.commands import ARGUMENT_BYTES_MAX, Command, Line
+from checkrein.control.containment import Containment
 from checkrein.control.receipts import Receipts
 from checkrein.control.records import ASKED, asked_record
 from checkrein.control.registry import Run, Standing, TargetError, matches
@@ -24,11 +25,12 @@ _HALTED_TASK_KEPT_NS = 86_400 * 10**9
 class Desk:
     def __init__(
         self, book: Book, receipts: Receipts,
-        escalated: Callable[[Command, Iterable[RunRecord]], None],
+        escalated: Callable[[Command, Iterable[RunRecord]], None], shut: Containment,
     ) -> None:  # fmt: skip
         self._book = book
         self._receipts = receipts
         self._escalated = escalated
+        self._containment = shut
         self._halted_tasks: OrderedDict[str, Command] = OrderedDict()
         self._recent_halts: list[Command] = []
 
@@ -46,7 +48,8 @@ class Desk:
             return
         error = self._fault(request)
         runs: list[Run] = []
-        if not error:
+        contains = request.verb in containment.VERBS
+        if not error and not contains:
             try:
                 runs = book.registry.resolve(request.target)
             except TargetError as fault:
@@ -63,7 +66,10 @@ class Desk:
             arguments=request.arguments,
             error=error,
         )
-        self._order(command, runs)
+        if contains and not error:
+            self._containment.order(command)
+        else:
+            self._order(command, runs)
         book.keep(command)
         self.remember(command)
         book.backlog.extend((line, ASKED) for line in command.lines)

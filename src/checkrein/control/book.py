@@ -115,6 +115,8 @@ class Book:
         silent_s = (now - run.heard_ns) / 1e9
         if silent_s > self.limits.silent_after_s:
             return f"{waited}: cut off for {silent_s:.0f} s; takes effect when it comes back"
+        if line.confirmed == "gateway" and command.verb == "halt":
+            return f"{waited}: its calls are refused at the gateway, its process is not stopped yet"
         if line.delivered_ms is None:
             return f"{waited}: its {run.record.holder} has not answered; asked again until it does"
         if run.record.holder == "sdk" and command.verb == "halt":

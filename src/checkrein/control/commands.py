@@ -11,8 +11,8 @@ ARGUMENT_BYTES_MAX = 64 * 1024
 
 @dataclass(eq=False, slots=True)
 class Line:
-    """One run of one command, as it stands. `leader`: this command asked for what another one had
-    already ordered, so it lives by that one's receipts."""
+    """One run of one command, as it stands (`run_id` empty: an agent of it). `leader`: this command
+    asked for what another one had already ordered, so it lives by that one's receipts."""
 
     run_id: str
     agent: str
@@ -30,6 +30,9 @@ class Line:
     leader: "Line | None" = field(default=None, repr=False)
     followers: list["Line"] = field(default_factory=list, repr=False)
     final_told: bool = False
+    fences: dict[str, float] = field(default_factory=dict)
+    """When each gateway had nothing of the run in flight any more, in its own milliseconds."""
+    revoking: bool = False
 
     @property
     def open(self) -> bool:
@@ -82,7 +85,7 @@ class Command:
     def add(self, run_id: str, agent: str, session: str) -> Line:
         line = Line(run_id, agent, len(self.lines), self, session, self.epoch)
         self.lines.append(line)
-        self.of_run[run_id] = line
+        self.of_run[run_id or f"agent:{agent}"] = line
         self.open_count += 1
         return line
 

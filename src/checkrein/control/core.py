@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from checkrein.bus.approvals import Approval, Escalation, GateQuery
+from checkrein.bus.identities import Contained
 from checkrein.bus.messages import (
     CommandState,
     LiveQuery,
@@ -40,10 +41,12 @@ from checkrein.control.book import (
     OutOfEpochs,
 )
 from checkrein.control.commands import Line
+from checkrein.control.containment import Containment, Gateways
 from checkrein.control.gates import Gates
 from checkrein.control.liveness import SWEEP_NS, Liveness
 from checkrein.control.receipts import Receipts
 from checkrein.control.records import ASKED
+from checkrein.control.registry import Run
 from checkrein.control.restoring import adopt, restore
 from checkrein.control.signing import OrderSigner
 from checkrein.control.types import (
@@ -59,6 +62,7 @@ from checkrein.control.types import (
     Registering,
     Reply,
     Reporting,
+    Revoked,
     Save,
     Seeking,
     Tick,
@@ -84,24 +88,30 @@ class Control:
         sessions: Mapping[str, SessionRecord],
         limits: Limits | None = None,
         not_before: int = 0,
+        gateways: Gateways = dict,
     ) -> None:
         self._book = Book(signer, world, limits or Limits(), generation)
         self._book.delivery.clock.not_before(not_before)
-        self._receipts = Receipts(self._book)
+        self._receipts = Receipts(self._book, gateways)
         self._gates = Gates(self._book, sessions, self._forgery)
-        self._desk = Desk(self._book, self._receipts, self._gates.escalations.of_command)
-        self._live = Liveness(self._book, self._receipts)
+        self._shut = Containment(self._book, self._receipts, gateways)
+        self._desk = Desk(
+            self._book, self._receipts, self._gates.escalations.of_command, self._shut
+        )
+        self._live = Liveness(self._book, self._receipts, gateways)
         self._sessions = sessions
         self._forgeries: dict[str, int] = {}
 
     def restore(
         self, runs: Iterable[RunRecord], commands: Iterable[CommandState], levels: Iterable[Order],
         approvals: Iterable[Approval] = (), escalations: Iterable[Escalation] = (),
+        contained: Iterable[Contained] = (),
     ) -> list[Action]:  # fmt: skip
         """What an earlier start wrote down; to be called before the first step. Finished commands
         of late are told again, in case the earlier start died before it could."""
         restore(self._book, self._desk, self._receipts, runs, commands, levels)
         self._gates.restore(approvals, escalations)
+        self._shut.restore(contained, list(self._book.commands.values()))
         return self._book.flush()
 
     def step(self, given: Input) -> list[Action]:
@@ -128,6 +138,10 @@ class Control:
                 self._tick()
             case Hearing():
                 self._live.hear(given.up)
+            case Revoked():
+                run = self._book.registry.known(given.run_id)
+                if run is not None:
+                    self._receipts.revoked(run)
             case _:
                 assert_never(given)
         return self._book.flush()
@@ -179,6 +193,8 @@ class Control:
         book = self._book
         if kind in ("approval", "escalation"):
             return self._gates.saved(kind, key)
+        if kind == "contained":
+            return self._shut.saved(key)
         if kind == "command":
             command = book.commands.get(key)
             return None if command is None else encode(book.state_of(command))
@@ -190,6 +206,11 @@ class Control:
         if run is None or run.record.session != session:
             return None
         return book.delivery.standing(run)
+
+    def halted(self, run_id: str) -> bool:
+        """Whether this run is to be halted, or is."""
+        run = self._book.registry.known(run_id)
+        return run is not None and run.wanted == "halted"
 
     def runs(self, query: LiveQuery) -> list[LiveRun]:
         """Live runs, and those that ended in the last minutes."""
@@ -242,6 +263,8 @@ class Control:
                 self._forgery(given.session, "report", why, progress.run_id)
             elif progress.stage == "refused" and not progress.run_id:
                 self._false_order(given.session, None, progress)
+            elif self._from_outside(given.session, run):
+                self._book.stray += not self._witnessed(given.session, run, progress)
             elif run is None or session is None:
                 self._book.stray += 1
             elif run.record.session != given.session:
@@ -253,6 +276,23 @@ class Control:
                 if progress.stage == "refused" and progress.detail in NOT_OBEYED:
                     self._false_order(given.session, run.record, progress)
                 self._book.stray += not self._receipts.report(run, progress)
+
+    def _from_outside(self, session: str, run: Run | None) -> bool:
+        """Whether this is a gateway that speaks of what somebody else holds, as it may."""
+        known = self._sessions.get(session)
+        return (
+            known is not None and known.kind == "gateway"
+            and (run is None or run.record.session != session)
+        )  # fmt: skip
+
+    def _witnessed(self, session: str, run: Run | None, progress: Progress) -> bool:
+        if not progress.run_id:
+            return self._shut.report(session, progress)
+        if run is None:
+            return False
+        if progress.stage == "probe":
+            return self._live.probed_at_gateway(run, progress)
+        return self._receipts.seen_at_gateway(session, run, progress)
 
     def _objection(self, session: str, progress: Progress) -> str:
         if progress.session != session:
@@ -323,6 +363,8 @@ class Control:
         if swept:
             self._live.sweep()
             self._gates.sweep()
+            self._shut.sweep()
+            self._receipts.settle()
             self._forgeries.clear()
         if swept or book.now - book.busy_ns >= QUIET_NS:
             self._tell_backlog()
@@ -336,13 +378,15 @@ class Control:
             line, kind = book.backlog.popleft()
             (asked if kind == ASKED else told).setdefault(line.command.command_id, []).append(line)
             run = book.registry.known(line.run_id)
-            if run is None:
+            if run is None and line.run_id:
                 continue
+            of = self._shut.stand_in(line.agent) if run is None else run.record
+            step = 0 if run is None else run.step
             if kind == ASKED:
-                book.tell(records.asked_event(line, run.record, run.step))
+                book.tell(records.asked_event(line, of, step))
             else:
                 now, note = book.world.now_ns(), book.note_of(line)
-                book.tell(records.receipt_event(line, run.record, run.step, note, now, kind))
+                book.tell(records.receipt_event(line, of, step, note, now, kind))
         for lines in told.values():
             command = lines[0].command
             shown = [line.shown(book.note_of(line)) for line in lines]

@@ -116,19 +116,23 @@ class Delivery:
         session.nonces[nonce] = now
         while len(session.nonces) > 3:
             del session.nonces[next(iter(session.nonces))]
+        return self.probe_of(session.session, session.runs, nonce)
+
+    def probe_of(self, session: str, runs: Iterable[str], nonce: str) -> Send:
+        """Asks a session of these runs."""
         issued_at = self.clock.now_ns()
         order = Order(
             command_id="",
-            session=session.session,
+            session=session,
             verb="probe",
-            runs=[OrderRun(run_id, 0) for run_id in session.runs],
+            runs=[OrderRun(run_id, 0) for run_id in runs],
             reason="",
             issued_by="control",
             issued_at=issued_at,
             expires_at=issued_at + round(self._limits.edge_expires_s * 1e9),
             nonce=nonce,
         )
-        return Send(subjects.command(session.session), self._signer.sign(order))
+        return Send(subjects.command(session), self._signer.sign(order))
 
     def word(
         self, session: str, run_id: str, verb: str, epoch: int, command_id: str, reason: str,

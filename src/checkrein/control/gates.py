@@ -15,7 +15,8 @@ Forgery = Callable[[str, str, str, str], None]
 
 class Gates:
     """A session asks for the runs that it holds, of its own agents. What is another agent's is
-    refused and told as a forgery; a run that another session holds is not known to this one."""
+    refused and told as a forgery; a run that another session holds is not known to this one,
+    unless it is a gateway, by which calls of anybody's runs come."""
 
     def __init__(self, book: Book, sessions: Mapping[str, SessionRecord], forgery: Forgery) -> None:
         self._book, self._sessions, self._forgery = book, sessions, forgery
@@ -34,12 +35,14 @@ class Gates:
         if known is None or (run is None and isinstance(word, Ask)):
             self._refuse(given.token, Asked(claim=claim, status="unknown", reason="not registered"))
             return
-        if word.agent not in known.agents or (run is not None and word.agent != run.record.agent):
+        gateway = known.kind == "gateway" and run is not None and word.agent == run.record.agent
+        others = run is not None and word.agent != run.record.agent
+        if not gateway and (others or word.agent not in known.agents):
             why = f"an approval for agent {word.agent!r}, which is not its own"
             self._forgery(given.session, "ask", why, word.run_id)
             self._refuse(given.token, Asked(claim=claim, status="denied", reason=why))
             return
-        if run is not None and run.record.session != given.session:
+        if run is not None and run.record.session != given.session and not gateway:
             # Its supervisor may have been killed: then a new one holds it as soon as it is let.
             why = "the run is held by another session"
             self._refuse(given.token, Asked(claim=claim, status="unknown", reason=why))
@@ -49,7 +52,7 @@ class Gates:
                 record = _as_it_says(word, known) if run is None else run.record
                 self.escalations.raised(record, word, given.token)
             elif run is not None:
-                self.approvals.ask(run, word, given.token)
+                self.approvals.ask(run, word, given.token, given.session if gateway else "")
         except OutOfEpochs as error:  # it is asked again
             self._refuse(given.token, Asked(claim=claim, status="unknown", reason=str(error)))
 

@@ -15,6 +15,7 @@ from checkrein.bus.messages import (
 from checkrein.bus.sessions import stand_in
 from checkrein.control import records
 from checkrein.control.book import Book
+from checkrein.control.containment import Gateways
 from checkrein.control.receipts import Receipts
 from checkrein.control.registry import Run, Session
 from checkrein.control.rules import NOT_GUARANTEED
@@ -23,15 +24,19 @@ from checkrein.events.refusals import FALSE_ORDER, FORGERY
 
 SWEEP_NS = 250_000_000
 _ACTING = frozenset({"running", "waiting_model", "waiting_tool"})
+GATES_ASKED_MAX = 100
 _CROSSING_MS = 2_000.0
 """A beat may have been on its way when an order was obeyed."""
 _LEVELS = frozenset({"L0", "L1", "L2", "L3"})
 
 
 class Liveness:
-    def __init__(self, book: Book, receipts: Receipts) -> None:
+    def __init__(self, book: Book, receipts: Receipts, gateways: Gateways = dict) -> None:
         self._book = book
         self._receipts = receipts
+        self._gateways = gateways
+        self._gates_asked: dict[str, int] = {}
+        self._gates_next_ns = book.now
         self.swept_ns = book.now
         self._deaf_since_ns: int | None = None
 
@@ -149,6 +154,9 @@ class Liveness:
                     book.limits.probe_every_s * (0.9 + 0.2 * book.world.random()) * 1e9
                 )
                 book.out.append(book.delivery.probe(session, now))
+        if self._gates_next_ns <= now:
+            self._gates_next_ns = now + round(book.limits.probe_every_s * 1e9)
+            self._ask_gateways(now)
         for run_id in book.registry.forget_ended(now):
             book.out.append(Save("run", run_id))
         self._receipts.forget_orphans()
@@ -217,14 +225,45 @@ class Liveness:
         run.probe_can = progress.confirmed and progress.by == holder and holder != "sdk"
         run.probe_detail = progress.detail
         level = next((word for word in _LEVELS if word in progress.detail), "")
-        if level and level != run.record.level:
+        if level and level != run.record.level and holder != "sdk":
             run.record = msgspec.structs.replace(run.record, level=level)
             self._book.changed(run)
         return True
 
+    def _ask_gateways(self, now: int) -> None:
+        """Of runs that nobody holds from outside, a gateway may know some: it could refuse their
+        calls."""
+        book = self._book
+        runs = [run_id for run_id, run in book.registry.runs.items() if run.record.holder == "sdk"]
+        if not runs:
+            return
+        for session in self._gateways():
+            for at in range(0, len(runs), book.limits.runs_per_order_max):
+                nonce = book.world.nonce()
+                self._gates_asked[nonce] = now
+                part = runs[at : at + book.limits.runs_per_order_max]
+                book.out.append(book.delivery.probe_of(session, part, nonce))
+        while len(self._gates_asked) > GATES_ASKED_MAX:
+            del self._gates_asked[next(iter(self._gates_asked))]
+
+    def probed_at_gateway(self, run: Run, progress: Progress) -> bool:
+        """A gateway says that it could refuse this run's calls now."""
+        asked_ns = self._gates_asked.get(progress.nonce)
+        if asked_ns is None or not progress.confirmed or progress.by != "gateway":
+            return False
+        run.gated_ns = max(run.gated_ns or 0, asked_ns)
+        return True
+
+    def _gated(self, run: Run) -> bool:
+        fresh_ns = self._book.limits.probe_fresh_s * 1e9
+        return run.gated_ns is not None and self._book.now - run.gated_ns <= fresh_ns
+
     def can_halt(self, run: Run) -> tuple[bool, str]:
         """Could this run be halted now, and how is that known."""
         limits, record = self._book.limits, run.record
+        if record.holder == "sdk" and run.gated_ns is not None and self._gated(run):
+            ago_s = (self._book.now - run.gated_ns) / 1e9
+            return True, f"a gateway answered a probe {ago_s:.0f} s ago: it refuses its calls, L1"
         if record.holder == "sdk":
             return False, NOT_GUARANTEED
         if run.probed_ns is None:
@@ -245,8 +284,11 @@ class Liveness:
         now = self._book.now
         can, why = self.can_halt(run)
         status, reason = self.status_of(run)
+        record = run.record
+        if record.holder == "sdk" and record.level == "L0" and self._gated(run):
+            record = msgspec.structs.replace(record, level="L1")
         return LiveRun(
-            record=run.record,
+            record=record,
             status=status,
             step=run.step,
             epoch=0 if run.standing is None else run.standing.epoch,

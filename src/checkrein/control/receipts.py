@@ -1,37 +1,106 @@
 """What becomes of commands: reports of the holders, ends of runs, lines opened and closed."""
 
+from collections.abc import Callable, Sized
+
 from checkrein.bus.messages import Outcome, Progress
-from checkrein.bus.orders import STATE_VERBS
+from checkrein.bus.orders import NO_SDK, STATE_VERBS
 from checkrein.control import records, rules
 from checkrein.control.book import Book
-from checkrein.control.commands import RUNGS, Group, Line
+from checkrein.control.commands import RUNGS, Command, Group, Line
 from checkrein.control.records import ANSWERED, FINAL
 from checkrein.control.registry import Run
-from checkrein.control.types import Save
+from checkrein.control.types import Revoke, Save
 
+FENCE_WAIT_NS = 300_000_000
 ORPHAN_MS_MAX = 3_600_000.0
 _OBEYED = {"pause": "paused", "resume": "running", "halt": "halted"}
 
 
 class Receipts:
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, book: Book, gateways: Callable[[], Sized] = tuple) -> None:
+        """`gateways`: those that serve now."""
+        self._book, self._gateways = book, gateways
+        self._unsure: dict[Line, int] = {}
+        """Halts of which only the agent's own word has come, until when a fence may still come."""
+
+    def settle(self) -> None:
+        """Every quarter of a second: what no gateway has confirmed stands as the agent says."""
+        now = self._book.now
+        for line, until in list(self._unsure.items()):
+            if not line.open or until <= now:
+                del self._unsure[line]
+                self.close(line, "obeyed")
 
     def report(self, run: Run, progress: Progress) -> bool:
         """One report about one run; the caller has checked that the session holds the run. False
         when it belongs to no command this control knows."""
+        line = self._line_of(run, progress)
+        if line is None:
+            return False
+        self._apply(line, run, progress)
+        for follower in line.followers:
+            self._mirror(line, follower)
+        return True
+
+    def seen_at_gateway(self, session: str, run: Run, progress: Progress) -> bool:
+        """One report of a gateway about a run that somebody else holds. As `report`."""
+        line = self._line_of(run, progress)
+        if line is None:
+            return False
+        word = rules.at_gateway(line.command.verb, progress, run.record.holder)
+        if progress.stage == "fence" and (line.open or "fence" not in line.how):
+            line.fences.setdefault(session, round(progress.ms, 3))
+            line.how["fence"] = max(line.fences.values())
+            self._revoke(line)
+        late = not line.open and word.outcome and not line.confirmed
+        if word.confirmed and not line.confirmed:
+            line.confirmed = word.confirmed
+            line.note = word.note
+        if word.outcome == "obeyed" and line.outcome in ("", "obeyed"):
+            since = line.command.ms_since(self._book.now)
+            line.delivered_ms = since if line.delivered_ms is None else line.delivered_ms
+            line.obeyed_ms = since if line.obeyed_ms is None else line.obeyed_ms
+            self._show(line, run)
+            if line.open:
+                self.close(line, "obeyed", word.note)
+            elif late:
+                self._tell_final(line)
+        self._book.touch(line.command)
+        for follower in line.followers:
+            self._mirror(line, follower)
+        return True
+
+    def _revoke(self, line: Line) -> None:
+        """Something has taken effect of a halt: behind it, the run's keys end."""
+        if line.command.verb == "halt" and not line.revoking:
+            line.revoking = True
+            self._book.out.append(Revoke(line.run_id))
+
+    def revoked(self, run: Run) -> None:
+        """The keys of a halted run are gone."""
+        line = run.state_line
+        if line is None or line.command.verb != "halt" or "revoke" in line.how:
+            return
+        line.how["revoke"] = line.command.ms_since(self._book.now)
+        self._book.touch(line.command)
+        for follower in line.followers:
+            self._mirror(line, follower)
+
+    def _line_of(self, run: Run, progress: Progress) -> Line | None:
         command = self._book.commands.get(progress.command_id)
         line = None if command is None else command.of_run.get(progress.run_id)
         if line is None:
             line = run.state_line
             if line is None or line.command.command_id != progress.command_id:
-                return False
+                return None
         if line.epoch != progress.epoch and line.command.verb in ("pause", "resume"):
-            return False  # it may have been undone since; a halt and an act never are
-        self._apply(line, run, progress)
-        for follower in line.followers:
-            self._mirror(line, follower)
-        return True
+            return None  # it may have been undone since; a halt and an act never are
+        return line
+
+    def _tell_final(self, line: Line) -> None:
+        if not line.final_told:
+            line.final_told = True
+            self._book.backlog.append((line, FINAL))
 
     def _apply(self, line: Line, run: Run, progress: Progress) -> None:
         since = line.command.ms_since(self._book.now)
@@ -40,21 +109,31 @@ class Receipts:
             line.delivered_ms = since
         if progress.stage in RUNGS:
             line.how.setdefault(progress.stage, round(progress.ms, 3))
+            self._revoke(line)
+        if word.outcome == "refused" and self._gateway_may(line, run, progress):
+            word = rules.Word(note=word.note)
         if word.outcome == "obeyed" and line.outcome in ("", "obeyed"):
             if line.obeyed_ms is None:
                 line.obeyed_ms = since
-            if word.confirmed and not line.confirmed:
+            if word.confirmed and line.confirmed in ("", "gateway"):
                 line.confirmed = word.confirmed
                 line.note = ""
             self._show(line, run)
         if word.note and not line.confirmed:
             line.note = word.note
-        if word.outcome and line.open:
+        if word.outcome and line.open and word.note == rules.NOT_GUARANTEED and self._gateways():
+            self._unsure.setdefault(line, self._book.now + FENCE_WAIT_NS)
+        elif word.outcome and line.open:
             self.close(line, word.outcome)
-        elif progress.stage in ("kill", "revoke") and not line.open and not line.final_told:
-            line.final_told = True
-            self._book.backlog.append((line, FINAL))
+        elif progress.stage in ("kill", "revoke") and not line.open:
+            self._tell_final(line)
         self._book.touch(line.command)
+
+    def _gateway_may(self, line: Line, run: Run, progress: Progress) -> bool:
+        """A program without the SDK cannot be told anything, but its calls may pass a gateway,
+        which can place a directive in the next of them."""
+        acts = line.command.verb in ("inject", "redirect")
+        return acts and progress.detail == NO_SDK and run.record.level != "L0"
 
     def _show(self, line: Line, run: Run) -> None:
         """What was obeyed is shown at once, and not only with the holder's next beat."""
@@ -91,6 +170,7 @@ class Receipts:
         if not line.open:
             return
         line.outcome = outcome
+        self._revoke(line)
         if note:
             line.note = note
         line.command.open_count -= 1
@@ -118,14 +198,13 @@ class Receipts:
                     said = "not obeyed" if line.delivered_ms is not None else "not delivered"
                     self.close(line, "failed", f"{said} within {since_s:.0f} s: given up")
         elif since_s >= book.limits.escalate_after_s and not command.escalated:
-            command.escalated = True
-            book.touch(command)
-            self._escalate(group, since_s)
+            self.escalate(command, group.still_open(), since_s)
 
-    def _escalate(self, group: Group, since_s: float) -> None:
+    def escalate(self, command: Command, lines: list[Line], since_s: float) -> None:
         """A human is told, once for a command. Asking goes on."""
-        book, command = self._book, group.command
-        lines = group.still_open()
+        book = self._book
+        command.escalated = True
+        book.touch(command)
         why = f"{command.verb} not confirmed after {since_s:.0f} s for {len(lines)} of its runs"
         book.audit("escalated", f"{command.command_id}/escalated", {
             "kind": "escalated", "command_id": command.command_id, "why": why,
@@ -180,9 +259,9 @@ class Receipts:
                 self.close(line, "ended", "the run was never heard of again")
             elif line.command.verb == "halt":
                 line.obeyed_ms = line.command.ms_since(self._book.now)
-                line.confirmed = line.confirmed or seen
+                line.confirmed = seen or line.confirmed
                 note = "" if status == "halted" and seen else f"the run has ended ({status})"
-                if not seen:
+                if not line.confirmed:
                     note += "; " + rules.NOT_GUARANTEED
                 self.close(line, "obeyed", note)
             else:

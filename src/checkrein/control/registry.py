@@ -51,6 +51,8 @@ class Run:
     probe_by: str = ""
     probe_detail: str = ""
     acting_told: bool = False
+    gated_ns: int | None = None
+    """When a gateway was asked that then said that it could refuse this run's calls."""
 
 
 @dataclass(eq=False, slots=True)

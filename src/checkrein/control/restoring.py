@@ -45,7 +45,7 @@ def restore(
         run = book.registry.runs.get(line.run_id)
         if run is not None:
             _attach(book, receipts, run, line)
-        elif line.open:
+        elif line.open and line.run_id:
             book.orphans.setdefault(line.run_id, []).append(line)
     for command in list(book.commands.values()):
         still_open = [line for line in command.lines if line.open and line.session and _leads(line)]

@@ -23,6 +23,7 @@ from checkrein.control.commands import RUNGS
 from checkrein.control.types import Desired
 
 NOT_GUARANTEED = "stop not guaranteed: no supervisor and no gateway, only the agent's own word"
+FENCED_ONLY = "its calls are refused at the gateway; nobody holds its process"
 
 DESIRED_BY: dict[str, Desired] = {"pause": "paused", "resume": "running", "halt": "halted"}
 
@@ -90,6 +91,23 @@ def read(verb: str, progress: Progress, holder: str) -> Word:
             return _OPEN
         case _:
             return _read_stage(verb, progress, eyes, holder)
+
+
+def at_gateway(verb: str, progress: Progress, holder: str) -> Word:
+    """What a gateway's report says of a command for a run that another session holds. Its fence is
+    shut for sure; of the process it sees nothing. So a run that nobody else sees from outside is
+    halted by the fence, and one with a supervisor by the supervisor only."""
+    if not progress.confirmed or progress.by != "gateway":
+        return _OPEN
+    match verb, progress.stage:
+        case "halt", "fence" if holder == "sdk":
+            return Word("obeyed", "gateway", FENCED_ONLY)
+        case ("halt", "fence") | ("pause", "held"):
+            return Word("", "gateway")
+        case ("inject" | "redirect", "obeyed"):
+            return Word("obeyed", "gateway")
+        case _:
+            return _OPEN
 
 
 def _read_refusal(verb: str, why: str) -> Word:

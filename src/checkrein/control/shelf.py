@@ -41,11 +41,18 @@ class Shelf:
         self.claims: dict[str, Held] = {}
         self.waiting: dict[str, Held] = {}
         """Open, or approved and not used."""
+        self._by_call: OrderedDict[tuple[str, str], Held] = OrderedDict()
 
     def add(self, held: Held) -> None:
         record = held.record
         self._all[record.approval_id] = held
         self.claims[record.claim] = held
+        self._by_call[record.run_id, record.digest] = held
+        self._by_call.move_to_end((record.run_id, record.digest))
+        while len(self._by_call) > self._limits.approvals_kept_max:
+            self._by_call.popitem(last=False)
+        if record.joined:
+            self.claims[record.joined] = held
         if record.status in ("open", "approved"):
             self.waiting[record.approval_id] = held
 
@@ -55,6 +62,15 @@ class Shelf:
             del self.claims[held.record.claim]
         held.record = replace(held.record, claim=claim)
         held.rivals.clear()
+        self.claims[claim] = held
+
+    def of_call(self, run_id: str, digest: str) -> Held | None:
+        """The latest question about this action in this run."""
+        return self._by_call.get((run_id, digest))
+
+    def joined(self, held: Held, claim: str) -> None:
+        """The same call asks at a gateway, too."""
+        held.record = replace(held.record, joined=claim)
         self.claims[claim] = held
 
     def done(self, held: Held) -> None:
@@ -70,8 +86,11 @@ class Shelf:
             if ident in self.waiting:
                 continue
             del self._all[ident]
-            if self.claims.get(held.record.claim) is held:
-                del self.claims[held.record.claim]
+            for claim in (held.record.claim, held.record.joined):
+                if self.claims.get(claim) is held:
+                    del self.claims[claim]
+            if self.of_call(held.record.run_id, held.record.digest) is held:
+                del self._by_call[held.record.run_id, held.record.digest]
             yield ident
             excess -= 1
             if excess <= 0:
@@ -103,7 +122,7 @@ class Shelf:
             room -= len(encode(record))
             if room < 0 and answer:
                 break
-            answer.append(replace(record, claim=""))
+            answer.append(replace(record, claim="", joined=""))
         return answer
 
     # -- classes approved for a while ------------------------------------------------------------

@@ -144,9 +144,16 @@ class Hearing:
     up: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The last key of a halted run is gone (see `Revoke`)."""
+
+    run_id: str
+
+
 Input = (
     Registering | Beating | Reporting | Asking | Seeking | Deciding | Acknowledging | Misread
-    | Tick | Hearing
+    | Tick | Hearing | Revoked
 )  # fmt: skip
 
 
@@ -178,7 +185,7 @@ class Keep:
     """As Save, and what is `after` is sent once it is durable, not before: nobody is told of a
     decision that a crash could undo."""
 
-    kind: Literal["approval", "escalation"]
+    kind: Literal["approval", "escalation", "contained"]
     key: str
     after: tuple[Send | Reply, ...] = ()
 
@@ -214,4 +221,11 @@ class Changed:
     key: str
 
 
-Action = Send | Reply | Save | Keep | Notify | Tell | Audit | Changed
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """A run was halted: its keys at the gateways are to be ended; `Revoked` says that they are."""
+
+    run_id: str
+
+
+Action = Send | Reply | Save | Keep | Notify | Tell | Audit | Changed | Revoke

@@ -86,6 +86,16 @@ class Fence:
         calls = [c for run in self._agents.get(agent, ()) for c in self._calls.get(run, ())]
         self._begin(calls, shut_out(record), lambda cut: self._contained_told(agent, record, cut))
 
+    def revoke(self, agent: str) -> None:
+        """What is in flight of an agent that was revoked is cut; who asks again has no key."""
+        why = Cut(
+            401, "unauthenticated", f"agent {agent} was revoked", advice="TERMINAL",
+            appeal="`checkrein agent list` shows by whom.",
+        )  # fmt: skip
+        calls = [c for run in self._agents.get(agent, ()) for c in self._calls.get(run, ())]
+        if calls:
+            self._begin(calls, why, lambda cut: None)
+
     def _look(self, run: Run) -> None:
         calls = list(self._calls.get(run.run_id, ()))
         if run.hold.halted:

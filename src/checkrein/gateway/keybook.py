@@ -7,7 +7,7 @@ that is not known is looked up once before it is refused, since it may be younge
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -33,18 +33,26 @@ LOOKED_MAX = 4_096
 _CREDENTIALS = ("authorization", "x-api-key", "api-key")
 T = TypeVar("T")
 
-Verifier = Callable[[str], "Caller | None"]
+
+async def _believe_nobody(token: str) -> None:
+    return None
+
+
+Verifier = Callable[[str], Awaitable["Caller | None"]]
 """What an identity provider's token says; raises Refusal for one that is not good."""
 
 
 class KeyBook:
-    """`on_contained(agent, Contained or None)` is told of every change of who is shut out."""
+    """`on_contained(agent, Contained or None)` is told of every change of who is shut out,
+    `on_revoked(agent)` of every agent that was revoked."""
 
     def __init__(
         self, world: World, on_contained: Callable[[str, Contained | None], None],
-        verify: Verifier = lambda token: None,
+        verify: Verifier = _believe_nobody,
+        on_revoked: Callable[[str], None] = lambda agent: None,
     ) -> None:  # fmt: skip
         self.world, self._on_contained, self._verify = world, on_contained, verify
+        self._on_revoked = on_revoked
         self._agents: dict[str, AgentRecord] = {}
         self._agent_of: dict[str, str] = {}
         self._runs_keys: dict[str, RunToken] = {}
@@ -81,7 +89,7 @@ class KeyBook:
             return await self._of_run(key)
         if key.startswith(AGENT_KEY):
             return await self._of_agent(key)
-        found = self._verify(key)
+        found = await self._verify(key)
         if found is None:
             raise _unknown("this is no key of an agent or a run")
         return found
@@ -120,8 +128,13 @@ class KeyBook:
                 return record
         return None
 
+    def agent(self, name: str) -> AgentRecord | None:
+        """The agent of this name, unless it was revoked."""
+        record = self._agents.get(subjects.token(name)) if name else None
+        return None if record is None or record.revoked_at else record
+
     def _revoked(self, agent: str) -> bool:
-        record = self._agents.get(agent)
+        record = self._agents.get(subjects.token(agent))
         return record is not None and record.revoked_at > 0
 
     async def _look(self, name: str, key: str) -> bool:
@@ -177,6 +190,8 @@ class KeyBook:
         if found is not None:
             self._agents[entry.key] = found
             self._agent_of.update((key.digest, entry.key) for key in found.keys)
+            if found.revoked_at:
+                self._on_revoked(found.agent)
 
     def _take_run_token(self, entry: Entry) -> None:
         found = _read(entry, RunToken)

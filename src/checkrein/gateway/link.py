@@ -18,6 +18,7 @@ from checkrein.sdk import quiet
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Endpoint
 from checkrein.sdk.links.bus import BusLink
+from checkrein.sdk.links.obedience import SHUT_ONLY
 from checkrein.sdk.links.records import ordered_of
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
@@ -28,6 +29,8 @@ from checkrein.sdk.run import Run
 if TYPE_CHECKING:
     from checkrein.bus.orders import Inbox
 
+LEVEL = "L1"
+"""What the gateway answers for: calls with its keys, and those only."""
 STANDING_MAX = 20_000
 LEARN_S = 2.0
 RETRY_S = 0.5
@@ -111,6 +114,21 @@ class GatewayLink(BusLink):
     def released_reported(self, agent: str, command_id: str) -> None:
         order = Ordered(command_id=command_id, verb="release", epoch=0)
         self._report(order, "", "obeyed", agent)
+
+    def _report(
+        self, order: Ordered, run_id: str, stage: str, detail: str, nonce: str = ""
+    ) -> None:
+        """A fence is reported when nothing is in flight behind it any more (`fence_reported`), not
+        when no new call begins."""
+        if stage != "fence" or detail != SHUT_ONLY:
+            super()._report(order, run_id, stage, detail, nonce)
+
+    def _obey(self, order: Order, run_id: str, epoch: int) -> None:
+        """A probe may ask about others' runs: those whose calls come by here could be refused."""
+        if order.verb != "probe":
+            super()._obey(order, run_id, epoch)
+        elif run_id in self._process.runs:
+            self._report(ordered_of(order, epoch), run_id, "probe", LEVEL, nonce=order.nonce)
 
     # -- in the thread ------------------------------------------------------------------------
 

@@ -10,17 +10,17 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-from checkrein.bus import orders, subjects
+from checkrein.bus import subjects
 from checkrein.bus.approvals import Approval, Escalation, GateQuery
+from checkrein.bus.identities import Contained
 from checkrein.bus.messages import (
     Beat,
     CommandRequest,
     CommandState,
     LiveQuery,
     MessageError,
-    Order,
     Registered,
     Registration,
     RunRecord,
@@ -29,7 +29,7 @@ from checkrein.bus.messages import (
     progress_of,
 )
 from checkrein.bus.sessions import objection_to_run
-from checkrein.bus.types import Bucket, BusError, Message, Subscription, WrongRevision
+from checkrein.bus.types import Bucket, BusError, Message, Subscription
 from checkrein.control.core import Control
 from checkrein.control.signing import OrderSigner, load_signer
 from checkrein.control.types import (
@@ -46,6 +46,7 @@ from checkrein.control.types import (
     Registering,
     Reply,
     Reporting,
+    Revoke,
     Save,
     Send,
     Tell,
@@ -53,7 +54,10 @@ from checkrein.control.types import (
 )
 from checkrein.server.context import RoleContext
 from checkrein.server.control_gates import Gatekeeper, session_of
+from checkrein.server.control_keys import RunKeys
+from checkrein.server.control_reading import levels_in, next_generation, read_all
 from checkrein.server.control_writing import Auditor, Keeper, Notifier, Saver, Teller
+from checkrein.server.gateways import Gateways
 from checkrein.server.ledger import LedgerDesk
 from checkrein.server.sessions import Sessions
 from checkrein.server.webhook import Webhook
@@ -64,7 +68,6 @@ ANSWER_BYTES_MAX = 1_800_000
 DRAIN_S = 3.0
 RECORD_EVERY_S = 5.0
 LIMIT_ALL = 1_000_000
-T = TypeVar("T")
 
 
 async def run(context: RoleContext) -> None:
@@ -97,9 +100,11 @@ class Edge:
         control: Control,
         buckets: dict[str, Bucket],
         sessions: Sessions,
+        gateways: Gateways,
     ) -> None:
         self._context = context
         self.sessions = sessions
+        self._gateways = gateways
         self._bus = context.control_bus
         self._world = context.world
         self.control = control
@@ -117,7 +122,9 @@ class Edge:
         gates = {
             "approval": buckets[subjects.BUCKET_APPROVALS],
             "escalation": buckets[subjects.BUCKET_ESCALATIONS],
+            "contained": buckets[subjects.BUCKET_CONTAINED],
         }
+        self.keys = RunKeys(buckets[subjects.BUCKET_RUN_TOKENS], control, self.feed, self._world)
         self._keeper = Keeper(gates, control, self._world, self._send)
         self._gates = Gatekeeper(self._bus, control, sessions, self.feed)
         self._webhook = Webhook.of(os.environ, self._world)
@@ -138,26 +145,32 @@ class Edge:
                 subjects.BUCKET_COMMANDS,
                 subjects.BUCKET_APPROVALS,
                 subjects.BUCKET_ESCALATIONS,
+                subjects.BUCKET_CONTAINED,
+                subjects.BUCKET_RUN_TOKENS,
             )
         }
         records = buckets[subjects.BUCKET_CONTROL]
         generation = await next_generation(records)
         clock = await records.get("clock")
         sessions = await Sessions.open(bus, context.world)
+        gateways = await Gateways.open(bus, context.world)
         control = Control(
             signer, context.world, generation, sessions.known,
             not_before=decode(clock.value, int) if clock and clock.value else 0,
+            gateways=gateways.live,
         )  # fmt: skip
         await records.put("clock", encode(control.clock_wanted))
-        edge = cls(context, control, buckets, sessions)
+        edge = cls(context, control, buckets, sessions, gateways)
         actions = control.restore(
-            await _read(buckets[subjects.BUCKET_RUNS], RunRecord),
-            await _read(buckets[subjects.BUCKET_COMMANDS], CommandState),
-            await _levels(buckets[subjects.BUCKET_DESIRED], signer.public),
-            await _read(buckets[subjects.BUCKET_APPROVALS], Approval),
-            await _read(buckets[subjects.BUCKET_ESCALATIONS], Escalation),
+            await read_all(buckets[subjects.BUCKET_RUNS], RunRecord),
+            await read_all(buckets[subjects.BUCKET_COMMANDS], CommandState),
+            await levels_in(buckets[subjects.BUCKET_DESIRED], signer.public),
+            await read_all(buckets[subjects.BUCKET_APPROVALS], Approval),
+            await read_all(buckets[subjects.BUCKET_ESCALATIONS], Escalation),
+            await read_all(buckets[subjects.BUCKET_CONTAINED], Contained),
         )
         await edge.carry_out(actions)
+        await edge.keys.read()
         bus.on_connection(edge.on_connection)
         return edge
 
@@ -189,6 +202,7 @@ class Edge:
         """Everything that goes on beside the handlers."""
         works = [self._tick(), self._reserve(), self._teller.work(), self.auditor.work()]
         works += [self._notifier.work(), self.sessions.follow(), self._keeper.work()]
+        works += [self._gateways.follow(), *self.keys.works()]
         if self._webhook is not None:
             works.append(self._webhook.work())
         for saver in self._savers.values():
@@ -197,9 +211,10 @@ class Edge:
 
     async def drain(self) -> None:
         """Waits, for a bounded time, until what is known is written."""
-        writers: list[Saver | Keeper | Teller | Auditor] = [
+        writers: list[Saver | Keeper | Teller | Auditor | RunKeys] = [
             *self._savers.values(),
             self._keeper,
+            self.keys,
             self._teller,
             self.auditor,
         ]
@@ -250,6 +265,8 @@ class Edge:
                 self._teller.add(action.event)
             case Audit():
                 self.auditor.add(action)
+            case Revoke():
+                self.keys.revoke(action.run_id)
             case Changed():
                 self._notifier.add(action)
             case Send() | Reply():
@@ -366,38 +383,3 @@ class Edge:
                 ids=query.ids[: len(query.ids) // 2], after=query.after, limit=query.limit // 2
             )
         await self._publish(self._bus.respond(message, data))
-
-
-async def next_generation(bucket: Bucket) -> int:
-    """Takes the next generation of epochs, durably, before any epoch of it is used."""
-    while True:
-        entry = await bucket.get("generation")
-        try:
-            if entry is None or entry.value is None:
-                await bucket.create("generation", encode(1))
-                return 1
-            generation = decode(entry.value, int) + 1
-            await bucket.update("generation", encode(generation), entry.revision)
-            return generation
-        except WrongRevision:
-            continue
-
-
-async def _read(bucket: Bucket, kind: type[T]) -> list[T]:
-    found: list[T] = []
-    for entry in await bucket.entries():
-        try:
-            found.append(decode(entry.value or b"", kind))
-        except MessageError as error:
-            _log.warning("control passes over %s in its buckets: %s", entry.key, error)
-    return found
-
-
-async def _levels(bucket: Bucket, key: bytes) -> list[Order]:
-    found: list[Order] = []
-    for entry in await bucket.entries():
-        try:
-            found.append(orders.verify(entry.value or b"", key))
-        except orders.OrderRefused as error:
-            _log.warning("control passes over the level of %s: %s", entry.key, error)
-    return found

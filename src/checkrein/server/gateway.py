@@ -22,7 +22,10 @@ from checkrein.bus.credentials import Keys
 from checkrein.bus.identities import Contained, GatewayRecord
 from checkrein.bus.messages import SessionGrant, SessionRecord, SessionRequest, encode
 from checkrein.bus.nats import connect
+from checkrein.bus.oidc import Verifier
+from checkrein.bus.oidc_settings import settings_of as identity_settings
 from checkrein.bus.types import Bus, BusError
+from checkrein.gateway import provided
 from checkrein.gateway.app import App
 from checkrein.gateway.clean import CleanRecorder, clean_logs
 from checkrein.gateway.fence import Fence
@@ -34,6 +37,7 @@ from checkrein.gateway.link import GatewayLink
 from checkrein.gateway.parts import PARTS, Part
 from checkrein.gateway.runs import Desk, Runs
 from checkrein.gateway.settings import SettingsError, settings_of
+from checkrein.gateway.types import Caller
 from checkrein.sdk.begin import place_of
 from checkrein.sdk.client import Client
 from checkrein.sdk.config import Config, Endpoint
@@ -76,7 +80,8 @@ class _Gateway:
         self._sessions: dict[str, GatewayLink] = {}
         self.socket_path = context.data / NAME / "gateway.sock"
         self.fence = Fence(self._loop, self._fenced, self._shut_out)
-        self.keys = KeyBook(context.world, self._contained)
+        self.keys = KeyBook(context.world, self._contained, self._verify, self.fence.revoke)
+        self._verifier = Verifier(identity_settings(context.config or {}), context.world)
         self.runs = Runs(self.keys, self._open_desk, self._settings.idle_s)
         self.known = known_keys(self._settings, os.environ)
         self.gate = Gate(
@@ -98,8 +103,9 @@ class _Gateway:
         server = _Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", server_header=False,
-                date_header=False, timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
-                ws="none", http="httptools",
+                date_header=False, proxy_headers=False,
+                timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none",
+                http="httptools",
             )
         )  # fmt: skip
         serving = group.create_task(server.serve(sockets=sockets))
@@ -206,6 +212,9 @@ class _Gateway:
                     )  # fmt: skip
                     await bucket.put(link.session, encode(record))
             await context.world.sleep(SAY_S)
+
+    async def _verify(self, token: str) -> Caller | None:
+        return await provided.caller_of(self._verifier, self.keys, token)
 
     # -- what the fence tells -----------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from checkrein.bus.credentials import Keys, KeysError, write_once
 from checkrein.bus.embedded import EmbeddedServer, ServerError, find_binary
+from checkrein.bus.oidc_settings import IdentityError
+from checkrein.bus.oidc_settings import settings_of as identity_settings
 from checkrein.gateway.settings import SettingsError, settings_of
 from checkrein.server.children import Child, ChildSpec
 from checkrein.server.healing import Healing
@@ -37,11 +39,15 @@ def main(options: Options, announce: Callable[[str], None] | None = None) -> int
     announce = announce or (lambda line: print(line, flush=True))  # noqa: T201 # the terminal
     try:
         find_binary()
-        settings_of(read_settings(options.config, options.data), os.environ)
+        config = read_settings(options.config, options.data)
+        settings_of(config, os.environ)
+        identity_settings(config)
         _check_free(options)
         with _Lock(options.data):
             return asyncio.run(_up(options, announce))
-    except (AlreadyRunning, OptionsError, SettingsError, ServerError, KeysError, OSError) as error:
+    except (
+        AlreadyRunning, OptionsError, SettingsError, IdentityError, ServerError, KeysError, OSError,
+    ) as error:  # fmt: skip
         sys.stderr.write(f"checkrein: {error}\n")
         return 2
 

@@ -18,6 +18,7 @@ What it promises, whatever happens in whatever order:
 
 from dataclasses import dataclass, field
 
+from checkrein.bus.orders import NO_SDK
 from checkrein.supervise.happenings import (
     Act,
     Captured,
@@ -180,7 +181,7 @@ class Ladder(Stopping):
 
     def _forward(self, now_ns: int, order: Order, runs: set[str]) -> list[Act]:
         if self.connected == 0:
-            return self._refuse(now_ns, order, runs, "no SDK answers in this program")
+            return self._refuse(now_ns, order, runs, NO_SDK)
         acts: list[Act] = []
         for run_id in sorted(runs):
             while len(self._asked) >= ASKED_MAX:

@@ -40,9 +40,7 @@ class RunKey:
         """The key that a supervisor before this one got: it may be about to end."""
         self._token = token
 
-    async def get(
-        self, grant: SessionGrant | None, record: RunRecord, session: str, pid: int
-    ) -> Access | None:
+    async def get(self, grant: SessionGrant | None, record: RunRecord, pid: int) -> Access | None:
         """The way to the gateway for the held process `pid`; None: there is none, or it is not
         wanted. Raises NoGateway where the user wants no other way."""
         if self._wanted == "never":
@@ -54,7 +52,7 @@ class RunKey:
             why = "no gateway serves: start one with `checkrein up` or `checkrein serve gateway`"
         else:
             try:
-                await self._ask(record, session, pid)
+                await self._ask(record, grant.session, pid)
                 return Access.of(grant, self._token)
             except SessionError as error:
                 why = f"no key for the gateway: {error}"

@@ -101,8 +101,6 @@ async def fetch(
     status, answer = await asyncio.to_thread(post, url, token, PATH, body, timeout_s)
     if status in (502, 503, 504):
         raise ServerUnreachable(f"{url} is not ready: {status}")
-    if status in (404, 405):
-        raise NoRunKey(f"{url} knows no keys for runs ({words_of(answer)})")
     if status not in (200, 201):
         raise NoRunKey(f"{url} gives no key for this run: {status} {words_of(answer)}")
     try:

@@ -224,6 +224,7 @@ class Stand:
         self.archive = FakeArchive(self.events_server.connect())
         self.control = FakeControl(self.control_server.connect())
         self.port = _free_port()
+        self.config: dict[str, Any] = {}
         self.stop = asyncio.Event()
         self.ready = asyncio.Event()
         self.chains: dict[tuple[str, str], tuple[int, bytes]] = {}
@@ -245,7 +246,7 @@ class Stand:
             world=REAL, role="api", data=self.data, bus=self.events_server.connect(),
             control_bus=self.control_server.connect(), stop=self.stop, ready=self.ready.set,
             http=("127.0.0.1", self.port), bus_urls=("nats://127.0.0.1:1",),
-            control_urls=("nats://127.0.0.1:2",),
+            control_urls=("nats://127.0.0.1:2",), config=self.config,
         )  # fmt: skip
 
     async def publish(self, *events: dict[str, Any], agent: str = "") -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from checkrein.sdk.rein import Ordered
 from checkrein.sdk.run import Run
 
+SHUT_ONLY = "no new call begins in this process"
 EARLY_MAX = 100
 """Orders kept for a run that has not begun; the newest count."""
 
@@ -85,7 +86,7 @@ class Obedience:
             case "pause" | "escalate" if run.hold.rein.state == "paused" and not run.in_flight:
                 self._once(order, run.run_id, "held", "no call is in flight; the next one waits")
             case "halt":
-                self._once(order, run.run_id, "fence", "no new call begins in this process")
+                self._once(order, run.run_id, "fence", SHUT_ONLY)
                 if run.hold.raised:
                     self._once(order, run.run_id, "unwind", "")
                 if run.ended:

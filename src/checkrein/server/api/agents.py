@@ -72,9 +72,9 @@ class Agents:
         return None if record is None else identity_of(record, digest[:SHOWN_CHARS])
 
     def of_subject(self, subject: str) -> AgentRecord | None:
-        """The agent that a principal of an identity provider is (`issuer subject`)."""
-        record = self._by_name.get(self._by_subject.get(subject, ""))
-        return None if record is None or record.revoked_at else record
+        """The agent that a principal of an identity provider is (`issuer subject`); it may have
+        been revoked."""
+        return self._by_name.get(self._by_subject.get(subject, ""))
 
     def get(self, agent: str) -> AgentRecord | None:
         return self._by_name.get(agent)
@@ -218,7 +218,9 @@ class Agents:
         if not record.revoked_at:
             self._by_digest.update((key.digest, name) for key in record.keys)
         for subject in record.subjects:
-            self._by_subject.setdefault(subject, name)
+            other = self.of_subject(subject)
+            if other is None or other.revoked_at:
+                self._by_subject[subject] = name
 
     @staticmethod
     def _forget(index: dict[str, str], name: str, marks: list[str]) -> None:

@@ -57,6 +57,7 @@ async def _serve(
         keys,
         spawn,
         partial(_push, keys, {"events": context.bus_urls, "control": context.control_urls}),
+        context.config or {},
     )
     names = [context.http[0], *((context.config or {}).get("http_names") or [])]
     door = Door(

@@ -1,13 +1,16 @@
 """What the routes work with; put together once, in `role`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from checkrein.bus.identities import AGENT_KEY
+from checkrein.bus.oidc import Verifier
+from checkrein.bus.oidc_settings import settings_of
 from checkrein.bus.types import Bus
 from checkrein.control.signing import load_signer
+from checkrein.server.api import provided
 from checkrein.server.api.agents import Agents
 from checkrein.server.api.controls import Controls
 from checkrein.server.api.follow import Follower
@@ -70,6 +73,7 @@ class Services:
     agents: Agents
     run_tokens: RunTokens
     revoking: Revoking
+    verifier: Verifier
     started_ns: int
     spawn: Callable[[Work], None]
     """Runs something beside the requests, for as long as the role works."""
@@ -80,9 +84,12 @@ class Services:
     health: tuple[int, list[Any]] = field(default=(0, []))
 
     async def identify(self, given: str) -> Identity | None:
-        """Whose token or key this is; None: nobody's."""
+        """Whose token or key this is; None: nobody's. Raises Problem for one that has a flaw that
+        can be told."""
         if given.startswith(AGENT_KEY):
             return self.agents.identify(given)
+        if given.count(".") == 2:
+            return await provided.identify(self.verifier, self.agents, given)
         return self.tokens.identify(given)
 
 
@@ -94,6 +101,7 @@ def assemble(
     minter: Minter,
     spawn: Callable[[Work], None],
     push: Push,
+    config: Mapping[str, Any],
 ) -> Services:
     """The parts, wired in a straight line. Nothing runs yet."""
     bus, control_bus = buses
@@ -109,6 +117,7 @@ def assemble(
         pacts=pacts, tokens=Tokens(world, control_bus),
         agents=Agents(world, control_bus), run_tokens=RunTokens(world, control_bus),
         revoking=Revoking(world, control_bus, push),
+        verifier=Verifier(settings_of(config), world),
         started_ns=world.monotonic_ns(), spawn=spawn,
     )  # fmt: skip
     _describe(services)

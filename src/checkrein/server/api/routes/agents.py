@@ -114,7 +114,7 @@ def _check(services: Services, data: AgentBody) -> None:
                 "means.",
             )
         known = services.agents.of_subject(subject)
-        if known is not None and known.agent != data.agent:
+        if known is not None and known.agent != data.agent and not known.revoked_at:
             raise Ambiguous(f"{subject[:200]!r} is agent {known.agent!r}", "Revoke that one first.")
 
 
