@@ -6,8 +6,8 @@ from checkrein.gateway.mcp import sse
 from checkrein.gateway.mcp.rpc import MESSAGE_BYTES_MAX
 
 STREAM = (
-    b": hello\r\n\r\nid: 1\r\nevent: message\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\n"
-    b"event: other\ndata: no\n\nretry: 3\ndata:{\"b\":2}\n\n"
+    b': hello\r\n\r\nid: 1\r\nevent: message\r\ndata: {"a":\r\ndata: 1}\r\n\r\n'
+    b'event: other\ndata: no\n\nretry: 3\ndata:{"b":2}\n\n'
 )
 WHOLE = [b'{"a":\n1}', b'{"b":2}']
 
