@@ -64,6 +64,8 @@ class GateParty:
         """Whether a call passes."""
         if not self.alive or subjects.token(agent) in self.contained:
             return False
+        if run_id in self.rig.revoking:
+            return False  # its key was taken back
         self.known.add(run_id)
         if run_id in self.halted or run_id in self.paused:
             return False

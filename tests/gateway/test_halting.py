@@ -214,10 +214,8 @@ def test_a_run_that_only_its_sdk_holds_is_halted_by_the_fence(system: System) ->
     with started([sys.executable, str(WITH_SDK)], {**system.environment, **more}) as agent:
         assert agent.stdout is not None
         run_id = agent.stdout.readline().strip()
-        run = eventually(
-            lambda: next((r for r in system.json("ps") if r["can_halt"]), None), 20, "it is seen"
-        )
-        assert (run["run_id"], run["level"]) == (run_id, "L1")
+        eventually(lambda: live(system, run_id)["can_halt"], 20, "a gateway knows it")
+        assert live(system, run_id)["level"] == "L1"
         state = system.json("halt", run_id, "--reason", "enough")
         (line,) = state["runs"]
         assert (line["confirmed"], line["outcome"]) == ("gateway", "obeyed")

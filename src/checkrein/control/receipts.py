@@ -170,6 +170,7 @@ class Receipts:
         if not line.open:
             return
         line.outcome = outcome
+        self._revoke(line)
         if note:
             line.note = note
         line.command.open_count -= 1

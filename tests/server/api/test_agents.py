@@ -1,5 +1,6 @@
 """Agents by name: their keys at the api, what a key opens, and what it does not."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -271,3 +272,32 @@ async def test_a_revocation_ends_the_sessions_that_are_meant(stand: Stand) -> No
     assert user in void
     assert len(void) == 3
     assert sorted(all_gone["pending"]) == ["control", "events"], "there are no such servers here"
+
+
+async def test_no_credential_of_a_session_is_forgotten(stand: Stand) -> None:
+    """Neither one of before, when the agent is no longer named, nor one of many renewals, nor one
+    of two at once."""
+    async with stand.client() as client:
+        await added(client)
+        sessions = await stand.control_bus.bucket(subjects.BUCKET_SESSIONS)
+        name = (await opened(client, agents=["bot", "other"])).json()["session"]
+        users = set()
+
+        async def user() -> str:
+            entry = await sessions.get(name)
+            assert entry is not None
+            return decode(entry.value or b"", SessionRecord).user
+
+        users.add(await user())
+        for _ in range(12):
+            await opened(client, agents=["other"], session=name)
+            users.add(await user())
+        answers = await asyncio.gather(
+            *(opened(client, agents=["other"], session=name) for _ in range(3))
+        )
+        cut = (await client.delete("/api/v1/agents/bot")).json()["cut"]
+    void = set(await (await stand.control_bus.bucket(subjects.BUCKET_REVOCATIONS)).keys())
+    assert [answer.status_code for answer in answers] == [201, 201, 201]
+    assert cut == 1
+    assert users <= void
+    assert len(void) == 16
