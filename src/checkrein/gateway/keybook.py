@@ -28,6 +28,7 @@ from checkrein.world import World
 
 _log = logging.getLogger(__name__)
 RETRY_S = 0.5
+READ_AGENTS_NS = 200_000_000
 LOOKED_MAX = 4_096
 """Unknown digests that are remembered, so that a flood of them asks the bus once each."""
 _CREDENTIALS = ("authorization", "x-api-key", "api-key")
@@ -58,6 +59,7 @@ class KeyBook:
         self._runs_keys: dict[str, RunToken] = {}
         self._looked: OrderedDict[str, None] = OrderedDict()
         self._buckets: dict[str, Bucket] = {}
+        self._read_agents_ns = -READ_AGENTS_NS
         self.runs: dict[str, RunRecord] = {}
         self.contained: dict[str, Contained] = {}
         self.halted: dict[str, HaltedRun] = {}
@@ -113,7 +115,7 @@ class KeyBook:
     async def _of_agent(self, key: str) -> Caller:
         digest = digest_of(key)
         if digest not in self._agent_of:
-            await self._look(subjects.BUCKET_AGENTS, "")
+            await self._look_at_agents(digest)
         agent = self._agents.get(self._agent_of.get(digest, ""))
         if agent is None or agent.revoked_at:
             raise _unknown("this agent's key is not known: it was mistyped, or taken back")
@@ -137,8 +139,17 @@ class KeyBook:
         record = self._agents.get(subjects.token(agent))
         return record is not None and record.revoked_at > 0
 
+    async def _look_at_agents(self, digest: str) -> None:
+        """Reads all agents for a key that none of them has: once for each key, and no more often
+        than a stranger with many keys should make us."""
+        now_ns = self.world.monotonic_ns()
+        if digest in self._looked or now_ns - self._read_agents_ns < READ_AGENTS_NS:
+            return
+        self._looked[digest], self._read_agents_ns = None, now_ns
+        await self._look(subjects.BUCKET_AGENTS, "")
+
     async def _look(self, name: str, key: str) -> bool:
-        """Reads one key (all, of agents) directly, once for each; True if it was read."""
+        """Reads one key (all, if none is named) directly, once for each; True if it was read."""
         bucket = self._buckets.get(name)
         mark = f"{name}.{key}"
         if bucket is None or (key and mark in self._looked):

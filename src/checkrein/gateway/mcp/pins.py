@@ -21,6 +21,7 @@ from checkrein.world import World
 RETRY_S = 0.5
 ATTEMPTS_MAX = 5
 AT_ONCE_MAX = 16
+PINS_MAX = 50_000
 _log = logging.getLogger(__name__)
 
 OpenBucket = Callable[[str], Awaitable[Bucket]]
@@ -102,6 +103,8 @@ class Pins:
         key, now = subjects.tool_key(server, name), self._world.now_ns()
         for _ in range(ATTEMPTS_MAX):
             known = self._pins.get(key)
+            if known is None and len(self._pins) >= PINS_MAX:
+                raise Refusal(503, "busy", f"over {PINS_MAX} tools are pinned: no other is let in")
             if known is None:
                 pin = ToolPin(
                     server=server, tool=name, digest=digest, parts=parts, description=text,

@@ -69,8 +69,9 @@ class _Tunnel:
     ) -> None:
         server = McpServer(name=name, command=("",), timeout_s=TIMEOUT_S)
         self._request, self._answer = request, answer
+        self._served, self._known_as = gate.served_tools, f"{agent}/{name}"
         self._link = PipeLink(name, server.timeout_s, self._to_server)
-        catalogue = desk.catalogue(server, f"{agent}/{name}")
+        catalogue = desk.catalogue(server, self._known_as)
         self._link.list_changed = catalogue.outdated
         self._conversation = Conversation(gate, server, self._link, catalogue)
         self._link.stray = self._conversation.filtering(self._to_client)
@@ -91,6 +92,7 @@ class _Tunnel:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._conversation.close()
+            self._served.pop(self._known_as, None)
             await self._last(b"")
 
     async def _last(self, word: bytes) -> None:
