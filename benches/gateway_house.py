@@ -7,6 +7,7 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from benches.whole import whole
 from tests.system import System, eventually
@@ -29,17 +30,15 @@ def add_agent(running: System, name: str) -> str:
 
 def push(running: System, agent: str, text: str) -> None:
     """Puts a pact in force for an agent."""
-    path = running.folder / f"{agent}.yaml"
-    path.write_text(text)
-    done = running.run("pact", "push", str(path), "--agent", agent, "--stage", "enforce")
-    if done.returncode:
-        raise RuntimeError(f"the pact was not taken: {done.stdout}{done.stderr}")
+    body = {"text": text, "environment": "development", "stage": "enforce"}
+    post(running, f"/api/v1/pacts/{quote(agent, safe='')}", body, "PUT")
 
 
-def post(running: System, path: str, body: Any) -> Any:
+def post(running: System, path: str, body: Any, method: str = "POST") -> Any:
     request = urllib.request.Request(
         running.url + path, json.dumps(body).encode(),
         {"Authorization": f"Bearer {running.token}", "Content-Type": "application/json"},
+        method=method,
     )  # fmt: skip
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)

@@ -153,9 +153,10 @@ class System:
 
 
 @contextlib.contextmanager
-def system(folder: Path) -> Iterator[System]:
+def system(folder: Path, **environment: str) -> Iterator[System]:
     """A running system, stopped at the end however the test ends."""
     running = System(folder)
+    running.environment |= environment
     running.up()
     try:
         yield running

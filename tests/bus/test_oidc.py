@@ -348,7 +348,7 @@ def test_nothing_said_means_nobody_is_believed() -> None:
         ({"issuers": [{**GOOD, "roles": {"a": "admin"}}]}, "roles_claim"),
         ({"issuers": [{**GOOD, "name": "a b"}]}, "name"),
         ({"issuers": [GOOD, GOOD]}, "same"),
-        ({"issuers": [{**GOOD, "audiance": 1}]}, "audiance"),
+        ({"issuers": [{**GOOD, "audiences": 1}]}, "audiences"),
         ({"clock_skew_s": -1}, "clock_skew_s"), ({"clock_skew_s": "x"}, "clock_skew_s"),
         ({"skew": 1}, "skew"), ("x", "identity"),
     ],

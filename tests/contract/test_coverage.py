@@ -71,7 +71,7 @@ def test_each_action_is_counted_once_by_who_saw_it(store: Store) -> None:
     assert row == {
         "agent": "bot", "environment": "dev",
         "model_both": 1, "model_sdk": 1, "model_gateway": 3, "model_denied": 2,
-        "tool_both": 0, "tool_sdk": 2, "tool_gateway": 2, "tool_denied": 1,
+        "tool_both": 0, "tool_sdk": 1, "tool_gateway": 2, "tool_denied": 1,
     }  # fmt: skip
     assert store.query("coverage", {"agent": "nobody"}) == []
     first_two = {"until": START_NS + 3_000_000, "agent": "bot"}

@@ -6,13 +6,16 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
+from checkrein.bus.oidc_settings import settings_of as identity_settings
 from checkrein.cli.order import full_target
 from checkrein.cli.root import root
+from checkrein.gateway.settings import settings_of as gateway_settings
 from checkrein.server.api.routes.commands import _TARGET
 from tests.docs.pages import ROOT, Block, blocks, commands
 
@@ -78,6 +81,14 @@ def _there(word: str, folder: Path) -> str:
         return word
     (folder / word).touch()
     return str(folder / word)
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=_ids)
+def test_settings_are_taken_as_written(block: Block) -> None:
+    config = tomllib.loads(block.text)
+    assert config.keys() <= {"gateway", "identity"}
+    gateway_settings(config, {})
+    identity_settings(config)
 
 
 def test_words_of_make_in_tables_exist() -> None:

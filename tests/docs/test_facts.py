@@ -90,6 +90,7 @@ def test_every_detector_has_its_section() -> None:
     ("place", "name", "words"),
     [
         ("loop", "", ["3 | 5 | 8", "6 | 10 | 16"]),
+        ("bypass", "", ["30 seconds", "64 different"]),
         ("duplicate_effect", "_EFFECTS_MAX", ["{} effects"]),
         ("token_surge", "FLOOR_TOKENS", ["{:,} output tokens"]),
         ("token_surge", "HISTORY_MIN", ["less than {} calls"]),

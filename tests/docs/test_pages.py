@@ -12,7 +12,8 @@ import yaml
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, blocks, links
 
 KNOWN = {
-    "", "bash", "conditions", "console", "decisions", "json", "python", "refused", "text", "yaml",
+    "", "bash", "conditions", "console", "decisions", "json", "python", "refused", "text", "toml",
+    "yaml",
 }  # fmt: skip
 
 

@@ -157,8 +157,8 @@ class GateHouse:
         server = _Server(
             uvicorn.Config(
                 App(self.gate, routes), log_config=None, access_log=False, lifespan="off",
-                server_header=False, date_header=False, timeout_graceful_shutdown=1, ws="none",
-                http="httptools",
+                server_header=False, date_header=False, proxy_headers=False,
+                timeout_graceful_shutdown=1, ws="none", http="httptools",
             )
         )  # fmt: skip
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))

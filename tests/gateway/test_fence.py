@@ -75,6 +75,20 @@ async def test_it_is_told_only_when_the_last_call_is_gone() -> None:
         await _until(lambda: scene.told == [(run.run_id, 1)])
 
 
+async def test_what_a_revoked_agent_has_in_flight_is_cut() -> None:
+    with house() as home:
+        scene = Scene(home)
+        calls = [scene.call(scene.run("a"), "1"), scene.call(scene.run("b"), "2")]
+        await asyncio.sleep(0)
+        scene.fence.revoke("a")
+        scene.fence.revoke("nobody")
+        await asyncio.wait(calls[:1], timeout=5)
+        assert scene.ended == ["1 unauthenticated"]
+        assert not calls[1].done()
+        calls[1].cancel()
+        await asyncio.wait(calls)
+
+
 async def test_a_contained_agent_is_cut_and_refused_until_it_is_let_in() -> None:
     with house() as home:
         scene = Scene(home)

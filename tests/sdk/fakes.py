@@ -33,6 +33,8 @@ class MemoryRecorder(Blank):
         self._lock = threading.Lock()
 
     def record(self, kind: type[Base], place: Place, step: int, /, **fields: Any) -> int:
+        if place.redact is not None:
+            fields = place.redact(fields)
         with self._lock:
             self._seq += 1
             event = {

@@ -68,7 +68,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     of its newest credential, by which the servers' logs name it; `earlier` those of the credentials
     before, which may still be in use. `by`: `agent:NAME:KEY` when it was opened with an agent's
     key, by which that session is cut when the key is taken back; "" for people and their
-    programs."""
+    programs. `formerly`: agents that credentials of before speak for, and this one does not."""
 
     session: str
     kind: Holder
@@ -81,6 +81,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     pid: int = 0
     by: str = ""
+    formerly: list[str] = []
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

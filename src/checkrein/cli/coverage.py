@@ -63,7 +63,7 @@ def _counts(name: str, seen: dict[str, int]) -> list[Cell]:
 
 
 def _path(path: dict[str, Any]) -> str:
-    counted = [f"{path['calls']} calls"]
+    counted = [f"{path['calls']} call{'s' if path['calls'] != 1 else ''}"]
     counted += [
         f"{path[name]} {said}"
         for name, said in (("streamed", "streamed"), ("refused", "refused"), ("cut", "cut off"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from checkrein.cli import checks, out, words
+from checkrein.cli import checks, out, walls, words
 from checkrein.cli.checks import Finding
 from checkrein.cli.clean import clean
 from checkrein.cli.client import Client, ClientError
@@ -16,13 +16,6 @@ from checkrein.cli.out import ALARM, CALM, CAUTION, PLAIN, Cell
 from checkrein.cli.pact_list import troubles
 
 STYLES = {"ok": PLAIN, "note": CAUTION, "bad": ALARM}
-LEVELS = {
-    "L0": "watched and stopped, but free on the network: what goes round the SDK is not seen",
-    "L1": "its credentials work at the gateway only",
-    "L2": "own user, file and network rules by the kernel, no raw sockets",
-    "L3": "no network but the gateway",
-    "L4": "a virtual machine of its own",
-}
 AGENTS_MAX = 20
 NOT_COVERED = (
     "A model call that does not go to the gateway, and a tool that an agent runs in its own "
@@ -43,7 +36,7 @@ def doctor(url: str, token: str, as_json: bool) -> None:
 
     Ends with 1 if something is wrong.
     """
-    findings = list(checks.machine())
+    findings = [*checks.machine(), *walls.machine()]
     try:
         place = find(url, token)
         findings += _server(Client(place))
@@ -112,9 +105,7 @@ def _protection(status: dict[str, Any]) -> Iterator[Finding]:
         return
     said = f"{status['can_halt']} of {live} live runs could be halted now, as just probed"
     yield Finding("ok" if status["can_halt"] == live else "note", "protection", said)
-    for level, number in status["levels"].items():
-        text = LEVELS.get(level, "")
-        yield Finding("ok", f"level {level or '?'}", f"{number} runs: {text}".rstrip(": "))
+    yield from walls.runs(status["levels"])
     whys = Counter((run["agent"], run["why"]) for run in status["not_haltable"])
     for (agent, why), number in whys.most_common(20):
         yield Finding("note", agent, f"{number} runs cannot be halted for sure: {why}")

@@ -10,6 +10,9 @@ from pathlib import Path
 import click
 
 from checkrein.supervise import command
+from checkrein.supervise.confine.keeping import Level, Wish
+from checkrein.supervise.confine.plan import CannotPlan
+from checkrein.supervise.launch import EXIT_NOT_CONFINED
 from checkrein.supervise.options import GatewayWanted, Options
 from checkrein.supervise.session import NAME_CHARS_MAX, can_name_an_agent
 
@@ -38,10 +41,31 @@ _GATEWAY_WANTED: dict[bool | None, GatewayWanted] = {
     help="Model calls only through the gateway, whatever base URL is set / as they are set "
     "(default: through it if there is one, unless a base URL is set).",
 )  # fmt: skip
+@click.option(
+    "--confine",
+    is_flag=False,
+    flag_value="auto",
+    default=None,
+    type=click.Choice(["auto", "L2", "L3"]),
+    help="Close the ways around the gateway: L2 files, signals and connections by the kernel's "
+    "rules, L3 no network at all besides; auto (the default of --confine) the strongest that this "
+    "machine can.",
+)
+@click.option(
+    "--confine-read",
+    multiple=True,
+    metavar="PATH",
+    help="A path that the confined program may read, too.",
+)
+@click.option(
+    "--confine-write", multiple=True, metavar="PATH",
+    help="A path that the confined program may write, besides its working folder.",
+)  # fmt: skip
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND…")
 def run(
     agent: str, room: str, environment: str, pact: str, url: str, verbose: bool, method: str,
-    gateway: bool | None, program: tuple[str, ...],
+    gateway: bool | None, confine: Level | None, confine_read: tuple[str, ...],
+    confine_write: tuple[str, ...], program: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Runs any program supervised and instrumented, without a change to it.
 
@@ -59,7 +83,10 @@ def run(
     if options is None:
         sys.exit(USAGE_ERROR)
     wanted = _GATEWAY_WANTED[gateway]
-    sys.exit(_run(replace(options, url=url, verbose=verbose, method=method, gateway=wanted)))
+    wish = Wish(level=confine or "", read=confine_read, write=confine_write)
+    sys.exit(_run(replace(
+        options, url=url, verbose=verbose, method=method, gateway=wanted, confine=wish
+    )))  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
@@ -107,6 +134,9 @@ def _options(
 def _run(options: Options) -> int:
     try:
         return command.run(options)
+    except CannotPlan as error:
+        sys.stderr.write(f"checkrein: not started: {error}\n")
+        return EXIT_NOT_CONFINED
     except OSError as error:
         sys.stderr.write(f"checkrein: cannot supervise: {error}\n")
         return 1

@@ -1,6 +1,7 @@
 """The detectors, in the order they are asked."""
 
 from checkrein.detect.budget import Budget
+from checkrein.detect.bypass import Bypass
 from checkrein.detect.duplicate_effect import DuplicateEffect
 from checkrein.detect.ending import ProcessDeath, Unfinished
 from checkrein.detect.forgery import FalseOrder, Forgery
@@ -25,6 +26,7 @@ def detectors() -> tuple[Detector, ...]:
         Scope(),
         Forgery(),
         FalseOrder(),
+        Bypass(),
         Unannounced(),
         UnknownTool(),
         Loop(),

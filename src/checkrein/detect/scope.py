@@ -6,13 +6,14 @@ import msgspec
 
 from checkrein.detect.base import NOTHING, Observations, PerRun, shown
 from checkrein.detect.types import Context, Observation
-from checkrein.events.refusals import FALSE_ORDER, FORGERY
+from checkrein.events.refusals import BYPASS, FALSE_ORDER, FORGERY
 from checkrein.events.types import ScopeDecision
 
 _ELSEWHERE = ("budgets", "loops")
 """Guards whose refusals have detectors of their own."""
-_NO_ACTION = (FORGERY, FALSE_ORDER)
-"""Rules of refusals on the buses: `detect.forgery` tells of them."""
+_NO_ACTION = (FORGERY, FALSE_ORDER, BYPASS)
+"""Rules of refusals on the buses and past the gateway: `detect.forgery` and `detect.bypass` tell of
+them."""
 
 
 class ScopeState(msgspec.Struct):

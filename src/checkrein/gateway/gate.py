@@ -22,6 +22,7 @@ from checkrein.gateway.types import (
     META,
     RUN_HEADER,
     STEP_HEADER,
+    TASK_TYPE_HEADER,
     Announced,
     Caller,
     Cut,
@@ -110,6 +111,7 @@ def said_in(headers: Mapping[str, str]) -> Announced:
         run=headers.get(RUN_HEADER, "")[:_NAME_MAX],
         call_id=headers.get(CALL_HEADER, "")[:_NAME_MAX], step=_step(headers.get(STEP_HEADER, "")),
         traceparent=headers.get("traceparent", "")[:_NAME_MAX],
+        task_type=headers.get(TASK_TYPE_HEADER, "")[:_NAME_MAX],
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ KEY_CHARS_MIN = 8
 DEPTH_MAX = 64
 VALUES_MAX = 200_000
 MARK = "[redacted:key]"
+OURS = ("cra_", "crr_", "cro_", "crt_")
 _OURS = "cr[arot]_[A-Za-z0-9_-]{20,}"
 
 

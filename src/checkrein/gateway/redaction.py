@@ -193,10 +193,13 @@ class Redaction:
                 return value  # a signed text that is changed is refused by its provider
             if name == "arguments":
                 return self._of_tool(value) if change == self._hide else self.arguments(value)
-        if name == "input" and isinstance(value, dict) and "name" in of:
-            if change == self._hide:
+        if name == "input" and "name" in of and isinstance(value, dict | str):
+            if change != self._hide:
+                return self.arguments(value)
+            if isinstance(value, dict):
                 return self._redactor.plain(self._known.plain(value))
-            return self.arguments(value)
+        if name == "tools" and isinstance(value, list):
+            return value  # schemas, as a provider repeats them
         return self._walk(value, change, depth + 1, left)
 
     def _of_tool(self, text: str) -> str:

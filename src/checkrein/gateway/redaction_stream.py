@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import re2
 
+from checkrein.gateway.known import MARK, OURS
 from checkrein.gateway.vault import PARTIAL, TOKEN_CHARS_MAX
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Pieces:
         cut = 0 if self._screen.names is not None else self._calm_end()
         cut = max(min(cut, self._trigger()) if cut else 0, size - ahead)
         for start, end, kind in places:
-            if start < cut and end >= size - 1 and kind != "token":  # a `\\` may go on with it
+            if start < cut and end >= size - 1 and self._grows(start, kind):
                 if size - start > ahead:
                     return start, (start, end, kind)
                 cut = start
@@ -110,6 +111,12 @@ class Pieces:
             if partial is not None:
                 cut = min(cut, size - (partial.end() - partial.start()))
         return max(0, min(cut, size - self._screen.overhang(held))), None
+
+    def _grows(self, start: int, kind: str) -> bool:
+        """Whether a place at the end may go on: what is known whole does not."""
+        if kind == MARK:
+            return self.held.startswith(OURS, start)
+        return kind != "token"
 
     def _calm_end(self) -> int:
         """Behind the last whole word that is nothing but a word."""

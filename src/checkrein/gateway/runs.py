@@ -181,7 +181,7 @@ class Runs:
             self._room_for_one()
             labels = {"through": "gateway"} | ({"name": key[1]} if key[1] else {})
             run = desk.client.new_run(
-                "", "", caller.agent, caller.room, labels,
+                "", said.task_type, caller.agent, caller.room, labels,
                 said.traceparent if task_of(said.traceparent) else "",
             )  # fmt: skip
             desk.client.run_began(_hushed(run))

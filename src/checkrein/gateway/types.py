@@ -4,11 +4,11 @@ from typing import Literal
 
 import msgspec
 
-from checkrein.events.joining import CALL_HEADER, META, RUN_HEADER, STEP_HEADER
+from checkrein.events.joining import CALL_HEADER, META, RUN_HEADER, STEP_HEADER, TASK_TYPE_HEADER
 
 __all__ = [
-    "CALL_HEADER", "META", "RUN_HEADER", "STEP_HEADER", "Announced", "Caller", "Cut", "Protocol",
-    "Refusal",
+    "CALL_HEADER", "META", "RUN_HEADER", "STEP_HEADER", "TASK_TYPE_HEADER", "Announced", "Caller",
+    "Cut", "Protocol", "Refusal",
 ]  # fmt: skip
 
 Protocol = Literal["openai", "anthropic", "mcp", "decide"]
@@ -29,12 +29,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 class Announced(msgspec.Struct, frozen=True, kw_only=True):
     """What a call says of itself, in headers or in `_meta`: nothing of it is proved. `call_id` set:
-    the agent's SDK has judged and recorded the call, and this is the same one."""
+    the agent's SDK has judged and recorded the call, and this is the same one. `task_type`: of a
+    run that is begun here with this call."""
 
     run: str = ""
     call_id: str = ""
     step: int = 0
     traceparent: str = ""
+    task_type: str = ""
 
 
 class Refusal(Exception):

@@ -30,8 +30,9 @@ TOKEN = re2.compile(
     rb"(?:<|&lt;|\\u003[cC])([a-z-]{2,16}):([a-p]{12})(?:>|&gt;|\\u003[eE])", _options
 )
 PARTIAL = re2.compile(
-    rb"(?:<|&(?:l(?:t;?)?)?|\\(?:u(?:0(?:0(?:3[cC]?)?)?)?)?)"
-    rb"(?:[a-z-]{0,16}|[a-z-]{2,16}:[a-p]{0,12}(?:&(?:g(?:t)?)?|\\(?:u(?:0(?:0(?:3)?)?)?)?)?)$",
+    rb"(?:(?:<|&lt;|\\u003[cC])"
+    rb"(?:[a-z-]{0,16}|[a-z-]{2,16}:[a-p]{0,12}(?:&(?:g(?:t)?)?|\\(?:u(?:0(?:0(?:3)?)?)?)?)?)"
+    rb"|&(?:lt?)?|\\(?:u(?:0(?:03?)?)?)?)$",
     _options,
 )
 """The end of a text that may go on to be a token. Letters only, so that no token looks like a

@@ -94,7 +94,9 @@ class Visit:
         """As `begin_model`, of a tool call; `arguments` of what it returns are those to call with.
         Raises Refusal."""
         call_id = call_id or self.run.next_call_id()
-        if "kind" not in self.facts:  # else a model proposes it, and the passage is the model's
+        if (
+            self.facts.get("kind") != "model"
+        ):  # else a model proposes it, and the passage is the model's
             self.facts |= {"kind": "tool", "name": name}
             call_id = self._call_id = self._call_id or call_id
         self._judged_by_pact("tool", name)

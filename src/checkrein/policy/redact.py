@@ -170,9 +170,11 @@ class Redactor:
         hits = self._set.Match(data) if self._patterns else ()
         return self._replaced(data, self._found(data, hits, named=False)) if hits else data
 
-    def _found(self, data: bytes, hits: Iterable[int], named: bool = True) -> list[Found]:
+    def _found(self, data: bytes, hits: Iterable[int] | None, named: bool = True) -> list[Found]:
         spans: list[Found] = []
-        for index in sorted(hits):  # of two at one place, the first in the table names the kind
+        for index in sorted(
+            hits or ()
+        ):  # of two at one place, the first in the table names the kind
             pattern = self._patterns[index]
             for match in self._exact[index].finditer(data):
                 start, end = _value_of(match)

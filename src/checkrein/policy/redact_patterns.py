@@ -119,6 +119,8 @@ def _mail(text: bytes, start: int, end: int) -> Span | None:
     ending = text[start:end].rpartition(b".")[2].lower()
     if (mailbox == b"git" and follows in (b":", b"/")) or ending in _FILES:
         return None
+    while text[start : start + 1] == b"'":  # a quotation mark, not the mailbox's
+        start += 1
     return start, end
 
 
@@ -128,7 +130,7 @@ def _card(text: bytes, start: int, end: int) -> Span | None:
     for first in range(len(places) - 12):
         at = places[first]
         before = text[at - 1 : at] if at else b""
-        if before.isalnum() or before in (b".", b"_"):
+        if before.isalnum() or before in (b".", b"_") or not text[at : at + 3].isdigit():
             continue
         for size in (16, 15, 14, 19, 18, 17, 13):
             if first + size > len(places):
@@ -138,9 +140,14 @@ def _card(text: bytes, start: int, end: int) -> Span | None:
             if after.isalnum() or (after == b"." and text[stop + 1 : stop + 2].isdigit()):
                 continue
             digits = bytes(text[p] for p in places[first : first + size])
-            if _is_issued(digits) and luhn(digits):
+            if _is_issued(digits) and _is_grouped(text[at:stop]) and luhn(digits):
                 return at, stop
     return None
+
+
+def _is_grouped(number: bytes) -> bool:
+    """Written in one, or in groups of three digits and more: no calendar, no row of numbers."""
+    return all(len(group) >= 3 for group in re.split(rb"[ -]", number))
 
 
 def _is_issued(digits: bytes) -> bool:

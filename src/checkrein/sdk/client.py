@@ -267,7 +267,10 @@ class Client:
             self._adopted = True
             if not self.config.supervisor:
                 return True
-            marker = Path(self.config.supervisor).parent / f"adopted-{self.config.run_id}"
+            folder = Path(self.config.supervisor).parent
+            claims = folder / "claims"  # all that a confined program may write of it
+            folder = claims if claims.is_dir() else folder
+            marker = folder / f"adopted-{self.config.run_id}"
             try:
                 marker.touch(mode=0o600, exist_ok=False)
             except FileExistsError:

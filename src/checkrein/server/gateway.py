@@ -103,8 +103,9 @@ class _Gateway:
         server = _Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", server_header=False,
-                date_header=False, timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75,
-                ws="none", http="httptools",
+                date_header=False, proxy_headers=False,
+                timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none",
+                http="httptools",
             )
         )  # fmt: skip
         serving = group.create_task(server.serve(sockets=sockets))

@@ -4,8 +4,8 @@ An action is a model or tool call of a run, known by its `call_id`. The SDK has 
 is a `model.request`, `model.response`, `tool.invoked` or `tool.returned` of it by another recorder
 than a gateway's; a gateway has when there is a `passage` of it, or one of those by its recorder (a
 call that was not announced, or a tool's that a model has proposed). A gateway's recorder is one
-that has recorded a passage. `denied` are actions that a guard refused, wherever. The same in SQL
-stands in `store.coverage_sql`.
+that has recorded a passage. `denied` are actions that a guard refused, wherever; a tool call that
+was refused was not made, and nobody has seen it. The same in SQL stands in `store.coverage_sql`.
 """
 
 from collections.abc import Iterable
@@ -85,11 +85,13 @@ def _take(action: _Action, event: Fields, by_gateway: bool) -> None:
         refused = event.get("verdict") == "deny" and event.get("shadow") is not True
         action.denied = action.denied or refused
         return
-    if by_gateway or type_ == "passage":
+    if type_ == "tool.returned" and status == "denied":
+        action.denied = True
+    elif by_gateway or type_ == "passage":
         action.by_gateway = True
     else:
         action.by_sdk = True
-    action.denied = action.denied or status == ("refused" if type_ == "passage" else "denied")
+    action.denied = action.denied or (type_ == "passage" and status == "refused")
 
 
 def _row(place: tuple[str, ...], actions: dict[tuple[str, str, str], _Action]) -> Fields:

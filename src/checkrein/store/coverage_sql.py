@@ -14,7 +14,9 @@ _KIND = f"""multiIf(type IN {MODEL_TYPES}, 'model', type IN {TOOL_TYPES}, 'tool'
 
 _DENIED = """multiIf(type = 'passage', status = 'refused',
     type = 'scope.decision', verdict = 'deny' AND NOT JSONExtractBool(body, 'shadow'),
-    status = 'denied')"""
+    type = 'tool.returned' AND status = 'denied')"""
+
+_MADE = "NOT (type = 'scope.decision' OR type = 'tool.returned' AND status = 'denied')"
 
 _SEEN = {
     "both": "by_sdk AND by_gateway",
@@ -67,8 +69,8 @@ def _counted(given: dict[str, Any], keys: str, order: str, limit: str) -> Statem
     return Statement(
         f"SELECT {keys}, {counts} FROM (SELECT agent, environment, run_id, call_id, "
         f"{_KIND} AS action, "
-        f"max(type IN {MODEL_TYPES + TOOL_TYPES} AND NOT {own}) AS by_sdk, "
-        f"max(type != 'scope.decision' AND {own}) AS by_gateway, "
+        f"max(type != 'passage' AND {_MADE} AND NOT {own}) AS by_sdk, "
+        f"max({_MADE} AND {own}) AS by_gateway, "
         f"max({_DENIED}) AS denied FROM {DATABASE}.events "
         f"WHERE {where} AND call_id != '' AND action IN ('model', 'tool') "
         "GROUP BY agent, environment, run_id, call_id, action) "

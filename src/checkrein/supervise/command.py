@@ -22,6 +22,9 @@ from checkrein.sdk.config import Endpoint, state_folder
 from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.supervise import front, launch, proc
 from checkrein.supervise.cgroup import Leaf
+from checkrein.supervise.confine.keeping import Confinement, settle
+from checkrein.supervise.confine.plan import CannotPlan, Plan
+from checkrein.supervise.confine.shelf import Shelf
 from checkrein.supervise.household import Household
 from checkrein.supervise.journal import Journal, RingRecording, host_name
 from checkrein.supervise.leftovers import Leftovers, is_empty
@@ -33,10 +36,12 @@ from checkrein.supervise.place import Manifest, Place
 from checkrein.supervise.run_key import NoGateway, RunKey
 from checkrein.supervise.session import ServerUnreachable, ask
 from checkrein.supervise.shipping import Shipping
+from checkrein.supervise.sight import Sight
 from checkrein.supervise.supervisor import Supervisor
 from checkrein.supervise.through_gateway import level_of
 from checkrein.supervise.tree import Tree, hold, make_leaf
 from checkrein.supervise.unit import Unit
+from checkrein.supervise.witness import Witness, is_meant, usual_names
 from checkrein.world import REAL, World
 
 _log = logging.getLogger(__name__)
@@ -56,7 +61,7 @@ PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signa
 
 def run(options: Options, world: World = REAL) -> int:
     """Runs the program to its end and returns its exit code as a shell would say it. Raises OSError
-    when the state folder cannot be written."""
+    when the state folder cannot be written, CannotPlan when it cannot be confined as wanted."""
     environ = options.environ
     run_id = world.uuid7()
     record = RunRecord(
@@ -72,6 +77,7 @@ def run(options: Options, world: World = REAL) -> int:
         goal=" ".join(options.argv)[:500],
         parent_run_id=environ.get("CHECKREIN_RUN_ID", ""),
     )
+    options = replace(options, confine=settle(options.confine))
     leaf, why_not = make_leaf(run_id, options.method)
     manifest = Manifest(
         run=record, argv=list(options.argv), agents=[options.agent],
@@ -79,9 +85,11 @@ def run(options: Options, world: World = REAL) -> int:
     )  # fmt: skip
     place = Place.make(manifest, environ)
     terminal = launch.own_terminal()
+    shelf = Shelf()
 
     def serve(words: int, died: int) -> int:
-        service = _Service(options, world, place, terminal, words, died, os.getppid(), leaf)
+        service = _Service(options, world, place, terminal, words, died, os.getppid(), leaf,
+                           shelf)  # fmt: skip
         service.why_not_cgroup = why_not
         return service.main()
 
@@ -96,13 +104,14 @@ class _Service:
 
     def __init__(
         self, options: Options, world: World, place: Place, terminal: int, words: int, died: int,
-        front_pid: int, leaf: Leaf | None,
+        front_pid: int, leaf: Leaf | None, shelf: Shelf,
     ) -> None:  # fmt: skip
         self.options, self.world, self.place = options, world, place
         self.terminal, self.words, self.died = terminal, words, died
         self.front_pid, self.leaf = front_pid, leaf
         self.why_not_cgroup = ""
         self.helpers: set[int] = set()
+        self.walls = Confinement(world, options.confine, shelf, place, self.helpers)
         self._carries = bool(options.pact) and not died
         """Whether the pact of `--pact` is yet to be told to the server. Told again with a renewed
         session, it would undo what has been pushed meanwhile."""
@@ -112,6 +121,7 @@ class _Service:
         )
         self.code = 1
         self._renewing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._shell_group = os.getpgrp()
         self._modes = _terminal_modes(terminal)
 
@@ -133,12 +143,18 @@ class _Service:
         self.helpers.add(self.shipping.pid)
         held = None
         if not self.died:
-            held = launch.fork_held(self.leaf, self.terminal)
+            held = launch.fork_held(self.leaf, self.terminal, self.walls.shelf)
         try:
-            asyncio.run(self._serve(held))
+            asyncio.run(self._until_served(held))
         finally:
             self._give_back_terminal()
         return self.code
+
+    async def _until_served(self, held: "launch.Held | None") -> None:
+        try:
+            await self._serve(held)
+        finally:  # a child that ends while the loop is being closed would be told to a closed pipe
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
 
     async def _serve(self, held: "launch.Held | None") -> None:
         recording = RingRecording(self.place.recorders, self.world)
@@ -157,7 +173,7 @@ class _Service:
         leftovers.report(journal)
         supervisor.need(leftovers.agents)
         link = Link(supervisor, self._ask, self._connect, self._granted(supervisor))
-        async with supervisor.serving(), _serving_socket(self.place, supervisor):
+        async with supervisor.serving(), _serving_socket(self.place, supervisor) as self.local:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(link.run())
@@ -165,10 +181,12 @@ class _Service:
                     self.code = await self._supervise(held, supervisor, link, journal, tasks)
                     link.stop()
                     noting.cancel()
-                    if self._renewing is not None:
-                        self._renewing.cancel()
+                    for task in (self._renewing, self._looking):
+                        if task is not None:
+                            task.cancel()
                     await link.close()
             finally:
+                self.walls.close()
                 recording.close()
                 await shipping.stop(BUS_S)
 
@@ -198,6 +216,8 @@ class _Service:
                 return await self._close_books(supervisor, journal)
             self.key.take_over(self.manifest.run_key)
             unit = supervisor.take(tree, record, self.options.argv, again=True)
+            self._look_on(journal, unit, self.manifest.environment, tasks)
+            self.walls.armed = True
             self._listen(supervisor, unit)
             await self._hear_standing(supervisor, link)
             if not unit.freezes:  # frozen by the one before, and not to stay so
@@ -208,15 +228,20 @@ class _Service:
             )
             try:
                 environment, record = await self._environment(held, supervisor, link.grant)
-            except NoGateway as error:
+                plan, environment = self.walls.plan(
+                    self.options.argv, environment, self.options.environ
+                )
+            except (NoGateway, CannotPlan) as error:
                 self._say(f"not started: {error}", True)
                 held.drop()
                 self._remember(supervisor, ended=True)
                 return NOT_STARTED_EXIT
             unit = supervisor.take(tree, record, self.options.argv)
             self._listen(supervisor, unit)
+            self._remember(supervisor, confined=plan, environment=usual_names(environment))
+            self._look_on(journal, unit, environment, tasks)
             try:
-                self._release(held, supervisor, environment)
+                await self._release(held, supervisor, environment, plan)
             except launch.CannotStart as error:
                 self._say(str(error), True)
                 await supervisor.finished(unit)
@@ -256,21 +281,47 @@ class _Service:
     ) -> tuple[dict[str, str], RunRecord]:
         """What the program is given, and its run with the level that this reaches. Raises
         NoGateway."""
-        record = self.manifest.run
+        record, options = self.manifest.run, self.options
         access = await self.key.get(grant, record, held.pid)
-        environment = agent_environment(self.options, self.place, self.manifest, access)
+        if options.confine.level:  # nothing else is to be reached
+            options = replace(options, gateway="always")
+        environment = agent_environment(options, self.place, self.manifest, access)
         record = msgspec.structs.replace(record, level=level_of(environment, access))
         self._remember(supervisor, run=record, run_key=access.key if access is not None else "")
         return environment, record
 
-    def _release(
-        self, held: "launch.Held", supervisor: Supervisor, environment: dict[str, str]
+    def _look_on(
+        self, journal: Journal, unit: Unit, environment: dict[str, str], tasks: asyncio.TaskGroup
     ) -> None:
+        """What goes past the gateway is recorded from now on."""
+        meant = self.options.gateway != "never" and is_meant(environment)
+        self.witness = Witness(journal, lambda: unit, environment, meant)
+        self.walls.open(self.manifest.confined, self.witness.tell, self.local.vouch)
+        free = self.manifest.confined is None  # behind walls there is only work to be looked at
+        sight = Sight(
+            self.witness.tell, lambda *to: free and self.witness.interested(*to), self.helpers
+        )
+        self._looking = tasks.create_task(sight.keep(unit, self.world))
+
+    async def _release(
+        self, held: "launch.Held", supervisor: Supervisor, environment: dict[str, str],
+        plan: Plan | None,
+    ) -> None:  # fmt: skip
         """The program begins. Raises CannotStart."""
         options = self.options
         lost = self._lost_contact(supervisor)
         self._remember(supervisor, lost_contact=lost)
-        held.release(launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost]))
+        watch = plan is None and self.witness.meant
+        go = launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost], plan, watch)
+        # In a thread: while the walls are tried from inside, it is here that they stand.
+        await asyncio.to_thread(held.release, go)
+        self.walls.armed = True
+        if plan is not None:
+            for unit in supervisor.units.values():
+                supervisor.confined(unit, plan.level)
+            self._remember(supervisor, run=msgspec.structs.replace(self.manifest.run,
+                                                                   level=plan.level))  # fmt: skip
+            self._say(f"confined to {plan.level}", False)
 
     async def _close_books(self, supervisor: Supervisor, journal: Journal) -> int:
         """The program ended while no supervisor was there: with it, if its pact says so. Whoever is
@@ -434,6 +485,7 @@ class _Service:
             self._remember(supervisor)
             self.place.take()  # a shipping process of the supervisor before may still have held it
             self.shipping.look()
+            self.walls.look()
             self.helpers.add(self.shipping.pid)
 
     def _remember(self, supervisor: Supervisor, **more: object) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from checkrein.bus.messages import RunRecord
-from checkrein.events.types import Base, RunEnd, RunStart, Status
+from checkrein.events import refusals
+from checkrein.events.types import Base, RunEnd, RunStart, ScopeDecision, Status
 from checkrein.sdk.place import Place
 from checkrein.sdk.recorder import Recorder
 from checkrein.supervise.outcome import Ending, Exit
@@ -53,6 +54,13 @@ class Journal:
         detail: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self._write(Status, record, step, status=status, reason=reason, detail=detail or {})
+
+    def bypass(
+        self, record: RunRecord, step: int, *, kind: str, to: str, pid: int, words: str,
+        refused: bool,
+    ) -> None:  # fmt: skip
+        own = refusals.bypass(kind, to, pid, words, refused)
+        self._write(ScopeDecision, record, step, **own)
 
     def ended(self, record: RunRecord, step: int, ending: Ending, exited: Exit) -> None:
         self._write(

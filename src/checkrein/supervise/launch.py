@@ -20,10 +20,16 @@ import msgspec
 
 from checkrein.supervise import proc
 from checkrein.supervise.cgroup import Leaf
+from checkrein.supervise.confine import enter
+from checkrein.supervise.confine.plan import Plan
+from checkrein.supervise.confine.shelf import Shelf
 
+EXIT_NOT_CONFINED = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 _GO_BYTES_MAX = 16 * 1024 * 1024
+_ERROR_BYTES_MAX = 4096
+_IN_WORDS = b"!"
 
 
 class CannotStart(Exception):
@@ -34,13 +40,24 @@ class CannotStart(Exception):
         self.exit_code = EXIT_NOT_FOUND if number == errno.ENOENT else EXIT_NOT_EXECUTABLE
 
 
+class CannotConfine(CannotStart):
+    """The program was to be confined, and could not be. The message says why."""
+
+    def __init__(self, why: str) -> None:
+        Exception.__init__(self, f"not started: {why}")
+        self.exit_code = EXIT_NOT_CONFINED
+
+
 class Go(msgspec.Struct, frozen=True):
-    """What the held child is told: what to become, and the signal that it gets when its supervisor
-    dies (0: none)."""
+    """What the held child is told: what to become, the signal that it gets when its supervisor
+    dies (0: none), and how it is to be confined; `watch`: not at all, but what it connects to is to
+    be told."""
 
     argv: list[str]
     environment: dict[str, str]
     death_signal: int = 0
+    confine: Plan | None = None
+    watch: bool = False
 
 
 class Held:
@@ -57,8 +74,10 @@ class Held:
         with suppress(BrokenPipeError):
             _write_all(self._go_fd, len(data).to_bytes(4, "big") + data)
         os.close(self._go_fd)
-        answer = os.read(self._error_fd, 64)
+        answer = os.read(self._error_fd, _ERROR_BYTES_MAX)
         os.close(self._error_fd)
+        if answer.startswith(_IN_WORDS):
+            raise CannotConfine(answer[len(_IN_WORDS) :].decode("utf-8", "replace"))
         if answer:
             raise CannotStart(go.argv[0], int(answer))
 
@@ -68,9 +87,12 @@ class Held:
         os.close(self._error_fd)
 
 
-def fork_held(leaf: Leaf | None = None, terminal: int = -1) -> Held:
+def fork_held(
+    leaf: Leaf | None = None, terminal: int = -1, shelf: Shelf | None = None
+) -> Held:  # fmt: skip
     """`terminal`: descriptor of the terminal whose foreground the child's group becomes, -1 for
-    none. Call from the thread that lives as long as the supervisor does."""
+    none; `shelf`: where a confined child leaves the supervisor's end. Call from the thread that
+    lives as long as the supervisor does."""
     go_read, go_write = os.pipe()
     error_read, error_write = os.pipe()
     sys.stdout.flush()
@@ -79,7 +101,7 @@ def fork_held(leaf: Leaf | None = None, terminal: int = -1) -> Held:
     if pid == 0:
         os.close(go_write)
         os.close(error_read)
-        _become(leaf, terminal, go_read, error_write)
+        _become(leaf, terminal, go_read, error_write, shelf)
     os.close(go_read)
     os.close(error_write)
     with suppress(OSError):
@@ -87,7 +109,9 @@ def fork_held(leaf: Leaf | None = None, terminal: int = -1) -> Held:
     return Held(pid, go_write, error_read)
 
 
-def _become(leaf: Leaf | None, terminal: int, go_fd: int, error_fd: int) -> NoReturn:
+def _become(
+    leaf: Leaf | None, terminal: int, go_fd: int, error_fd: int, shelf: Shelf | None
+) -> NoReturn:  # fmt: skip
     try:
         os.setpgid(0, 0)
         if leaf is not None:
@@ -96,9 +120,14 @@ def _become(leaf: Leaf | None, terminal: int, go_fd: int, error_fd: int) -> NoRe
             take_foreground(terminal, os.getpid())
         go = _hear(go_fd)
         _plain_signals()
+        if shelf is not None:
+            _wall_in(go, shelf)
         if go.death_signal:
-            proc.die_with_parent(go.death_signal)
+            proc.die_with_parent(go.death_signal)  # after the walls: changed rights clear it
         os.execvpe(go.argv[0], go.argv, go.environment)  # noqa: S606 # running a program is the point
+    except enter.DoesNotHold as error:
+        with suppress(OSError):
+            os.write(error_fd, (_IN_WORDS + str(error).encode())[:_ERROR_BYTES_MAX])
     except OSError as error:
         with suppress(OSError):
             os.write(error_fd, str(error.errno or errno.EIO).encode())
@@ -106,6 +135,14 @@ def _become(leaf: Leaf | None, terminal: int, go_fd: int, error_fd: int) -> NoRe
         with suppress(OSError):
             os.write(error_fd, str(errno.EIO).encode())
     os._exit(EXIT_NOT_FOUND)
+
+
+def _wall_in(go: Go, shelf: Shelf) -> None:
+    if go.confine is not None:
+        enter.confine(go.confine, shelf.far)
+    elif go.watch:
+        with suppress(OSError):  # then what it connects to is only looked up, twice a second
+            enter.watch(shelf.far)
 
 
 def _hear(fd: int) -> Go:

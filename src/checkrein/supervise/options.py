@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from checkrein.supervise.confine.keeping import Wish
 from checkrein.supervise.holding import Limits
 from checkrein.supervise.place import Manifest, Place
 from checkrein.supervise.through_gateway import Access, environment_for
@@ -32,6 +33,7 @@ class Options:
     verbose: bool = False
     method: str = "strongest"
     gateway: GatewayWanted = "if there is one"
+    confine: Wish = field(default_factory=Wish)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     limits: Limits = field(default_factory=Limits)
 

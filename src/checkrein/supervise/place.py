@@ -4,6 +4,7 @@
         manifest        JSON, replaced whole: who runs here, since when, under which session
         lock            held (flock) by the living supervisor, and by who starts it
         recorders/      one folder for each recorder
+        tmp/            what a confined program has for temporary files
         agent.sock      where the agent's processes speak
 
 Whoever can take the lock knows that no supervisor lives, and may finish what it left.
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from checkrein.bus.messages import RunRecord
+from checkrein.supervise.confine.plan import Plan
 
 SOCKET_PATH_BYTES_MAX = 100
 MANIFEST_BYTES_MAX = 1024 * 1024
@@ -39,6 +41,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool = False
     run_key: str = ""
     """The run's key at the gateway, for whoever must renew it."""
+    environment: dict[str, str] = {}
+    """What a later supervisor must know of the program's, no secrets."""
+    confined: Plan | None = None
+    """How the program was confined, for whoever opens its door again."""
 
 
 class Place:
@@ -63,6 +69,11 @@ class Place:
     @property
     def recorders(self) -> Path:
         return self.folder / "recorders"
+
+    @property
+    def tmp(self) -> Path:
+        """Beside the socket, whose path is short: there are sockets in it, too."""
+        return self.socket.with_name("tmp")
 
     @property
     def socket(self) -> Path:

@@ -134,6 +134,18 @@ class Supervisor:
         await self._finished[unit].wait()
         return unit.exit or UNKNOWN_EXIT
 
+    def confined(self, unit: Unit, level: str) -> None:
+        """Its main process stands behind walls that were tried."""
+        unit.level = level
+        for run in unit.runs.values():
+            run.record = msgspec.structs.replace(run.record, level=level)
+            if not run.over:
+                self.to_register[run.record.run_id] = run.record
+        run = unit.runs[unit.main_run]
+        words = f"confined: {level}, tried from inside before it began"
+        self.journal.status(run.record, run.step, run.status, words, {"level": level})
+        self.changed.set()
+
     def forget(self, unit: Unit) -> None:
         """A finished unit is no longer reported, and gives back what it held."""
         self.units.pop(unit.name, None)

@@ -18,7 +18,11 @@ def forbidden(what: str) -> str:
     return f"deleted {what}"
 
 
+async def main() -> None:
+    for name in sys.argv[1:]:
+        agent = Agent(name="plain", model=name, tools=[add, forbidden])
+        print("said", (await Runner.run(agent, "go")).final_output)
+
+
 set_tracing_disabled(True)
-for name in sys.argv[1:]:
-    agent = Agent(name="plain", model=name, tools=[add, forbidden])
-    print("said", asyncio.run(Runner.run(agent, "go")).final_output)
+asyncio.run(main())

@@ -1,3 +1,4 @@
+import asyncio
 import sys
 
 from pydantic_ai import Agent
@@ -16,6 +17,10 @@ def forbidden(what: str) -> str:
     return f"deleted {what}"
 
 
-for name in sys.argv[1:]:
-    agent = Agent(AnthropicModel(name), tools=[add, forbidden])
-    print("said", agent.run_sync("go").output)
+async def main() -> None:
+    for name in sys.argv[1:]:
+        agent = Agent(AnthropicModel(name), tools=[add, forbidden])
+        print("said", (await agent.run("go")).output)
+
+
+asyncio.run(main())

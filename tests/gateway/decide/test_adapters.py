@@ -21,6 +21,8 @@ tools:
   refund: {kind: compensable, allow: args.cents <= 500, ask: args.cents > 200}
 loops: {no_progress: 15}
 """
+REDACTING = "pact: clerk\nredact: [secrets, pii]"
+SECRET = "AKIA" + "Z7QPXW4M2LVN8KDT"
 LITELLM = "/decide/litellm/beta/litellm_basic_guardrail_api"
 META = {"user_api_key_hash": "h", "user_api_key_alias": None}
 
@@ -146,6 +148,25 @@ async def test_litellm_directives_are_put_below_the_last_text(desk: Desk) -> Non
     assert "be careful" in told["texts"][1]
 
 
+async def test_litellm_texts_are_redacted_as_the_pact_says(desk: Desk) -> None:
+    desk.key = desk.house.agent("clerk", pact=PACT.replace("pact: desk", REDACTING))
+    told = await desk.litellm("request", texts=["plain", f"key {SECRET} of ann@example.com"])
+    assert told["action"] == "GUARDRAIL_INTERVENED"
+    plain, clean = told["texts"]
+    assert plain == "plain"
+    assert SECRET not in clean
+    assert "ann@example.com" not in clean
+    (asked,) = desk.house.of("model.request")
+    assert SECRET not in json.dumps(asked["messages"])
+    (passage,) = desk.house.of("passage")
+    assert sum(passage["redacted"].values()) >= 2
+    token = clean.rpartition(" of ")[2]
+    told = await desk.litellm("response", texts=[f"wrote to {token}"])
+    assert told["texts"] == ["wrote to ann@example.com"], "turned back for the agent"
+    told = await desk.litellm("response", texts=[f"the key is {SECRET}"])
+    assert SECRET not in told["texts"][0]
+
+
 async def test_litellm_nonsense_and_strangers_are_errors(desk: Desk) -> None:
     for body in (b"", b"[]", b'{"input_type": "x"}', b'{"input_type": "request", "texts": 3}'):
         answer = await desk.post(LITELLM, body)
@@ -174,6 +195,18 @@ async def test_agentgateway_directives_mask_the_last_message(desk: Desk) -> None
     first, last = masked["body"]["messages"]
     assert first == {"role": "user", "content": "a"}
     assert "be careful" in last["content"]
+
+
+async def test_agentgateway_messages_are_masked_as_the_pact_says(desk: Desk) -> None:
+    desk.key = desk.house.agent("clerk", pact=PACT.replace("pact: desk", REDACTING))
+    masked = await desk.webhook("request", said("plain", f"key {SECRET}"))
+    first, last = masked["body"]["messages"]
+    assert first == {"role": "user", "content": "plain"}
+    assert SECRET not in last["content"]
+    masked = await desk.webhook("response", answered(f"the key is {SECRET}"))
+    (choice,) = masked["body"]["choices"]
+    assert choice["message"]["role"] == "assistant"
+    assert SECRET not in choice["message"]["content"]
 
 
 def call(name: str, arguments: Any, ident: int = 7) -> dict[str, Any]:

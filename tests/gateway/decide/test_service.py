@@ -8,9 +8,11 @@ import httpx
 import pytest
 
 from checkrein.bus.approvals import Asked
+from checkrein.bus.memory import MemoryBus, MemoryServer
 from checkrein.gateway.app import App
 from checkrein.gateway.decide.part import DecidePart, open_part
 from checkrein.sdk.asking import Question
+from checkrein.world import REAL
 from tests.conftest import within
 from tests.gateway.conftest import GateHouse, Gates
 
@@ -180,6 +182,22 @@ async def test_a_halted_run_is_told_so_and_what_waits_is_cut(desk: Desk) -> None
     assert (told["verdict"], told["code"]) == ("deny", "halted")
 
 
+async def test_what_was_made_before_the_halt_is_recorded_after_it(desk: Desk) -> None:
+    await desk.house.keys.open(MemoryBus(MemoryServer(REAL)))
+    await desk.ask("look", {}, run="s1", call_id="c1")
+    run = desk.house.run()
+    desk.house.halt()
+    desk.house.runs.halted(run)  # as the role does when nothing of it is in flight any more
+    await within(5, lambda: bool(desk.house.keys.halted))
+    told = await desk.ask(call_id="c1", run="s1", phase="after", result="just made it")
+    assert (told["verdict"], told["code"]) == ("deny", "halted")
+    (returned,) = desk.house.of("tool.returned")
+    assert (returned["call_id"], returned["result"]) == ("c1", "just made it")
+    assert desk.part.service.waiting == (0, 0)
+    begun = await desk.ask(phase="begin", run="s1", goal="once more")
+    assert (begun["verdict"], begun["code"]) == ("deny", "halted")
+
+
 async def test_a_contained_agent_is_refused_but_what_it_did_is_recorded(desk: Desk) -> None:
     told = await desk.ask("look", {})
     desk.house.contain()
@@ -209,10 +227,11 @@ async def test_a_call_made_before_the_answer_takes_the_question_back(desk: Desk)
 
 
 async def test_a_run_is_begun_named_and_ended_by_who_asks(desk: Desk) -> None:
-    begun = await desk.ask(phase="begin", run="s1", goal="refund order A1")
+    begun = await desk.ask(phase="begin", run="s1", goal="refund order A1", task_type="refunds")
     await desk.ask(phase="begin", run="s1", goal="and be quick")
     run = desk.house.run()
     assert (begun["run_id"], run.goal) == (run.run_id, "refund order A1")
+    assert run.info.task_type == "refunds"
     await desk.ask("look", {}, run="s1", call_id="c1")
     await desk.ask(phase="end", run="s1")
     assert run.ended

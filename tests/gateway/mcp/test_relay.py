@@ -1,13 +1,16 @@
 """The official client and the official server, with the gateway between them."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import MCPError
 
+from checkrein.events import types as events
 from tests.conftest import within
 from tests.gateway.mcp.conftest import MODES, McpHouses
+from tests.recorded import recorded
 
 PACT = """\
 pact: bot
@@ -175,3 +178,17 @@ async def test_auto_finds_the_newest_revision(mcp_house: McpHouses) -> None:
     async with mcp_house(pact=PACT) as house, house.client("auto") as client:
         assert client.session.protocol_version == "2026-07-28"
         assert text_of(await client.call_tool("echo", {"text": "x"})) == "x"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_an_instrumented_agents_call_is_one_action(
+    mcp_house: McpHouses, mode: str, tmp_path: Path
+) -> None:
+    async with mcp_house(pact=PACT) as house:
+        with recorded(tmp_path) as agent:
+            async with house.client(mode) as client:
+                await client.call_tool("echo", {"text": "x"})
+        (passage,) = house.events("passage")
+        (returned,) = agent.of(events.ToolReturned)
+        assert (passage["call_id"], passage["announced"]) == (returned.call_id, True)
+        assert house.events("tool.returned") == []

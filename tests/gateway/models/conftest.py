@@ -1,5 +1,6 @@
 """The model protocols of a gate, in front of a scripted model server, for real clients."""
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ tools:
 """
 
 
+CERTIFICATES = ssl.create_default_context()
+"""Made once: it takes longer than most tests."""
+
+
 @dataclass
 class Served:
     """`url` is the gateway's; `key` the key of the agent `bot`."""
@@ -34,14 +39,22 @@ class Served:
         import openai
 
         return openai.AsyncOpenAI(
-            base_url=f"{self.url}/openai/v1", api_key=self.key, max_retries=0, **more
+            base_url=f"{self.url}/openai/v1",
+            api_key=self.key,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(verify=CERTIFICATES),
+            **more,
         )
 
     def anthropic(self, **more: Any) -> Any:
         import anthropic
 
         return anthropic.AsyncAnthropic(
-            base_url=f"{self.url}/anthropic", api_key=self.key, max_retries=0, **more
+            base_url=f"{self.url}/anthropic",
+            api_key=self.key,
+            max_retries=0,
+            http_client=anthropic.DefaultAsyncHttpxClient(verify=CERTIFICATES),
+            **more,
         )
 
 

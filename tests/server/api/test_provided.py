@@ -113,3 +113,7 @@ async def test_a_revoked_agents_token_is_refused_though_it_is_good(
     for token in (issuer.token(), issuer.token(client_id="bot", roles=["sre"])):
         answer = await opened(believing, token)
         assert (answer.status_code, answer.json()["error"]) == (401, "revoked")
+    async with believing.client() as client:
+        body = {"agent": "bot2", "subjects": [f"{issuer.url} svc-1"]}
+        assert (await client.post("/api/v1/agents", json=body)).status_code == 201
+    assert (await opened(believing, issuer.token(), agents=["bot2"])).status_code == 201

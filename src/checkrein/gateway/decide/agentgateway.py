@@ -13,18 +13,13 @@ The model is not in the webhook's body: agentgateway puts it in a header, `x-che
 """
 
 import itertools
-import json
 from asyncio import timeout
 from typing import Any
 
 import msgspec
 
-from checkrein.gateway.decide.guardrails import (
-    UNNAMED,
-    Guardrails,
-    held_too_long,
-    with_directives,
-)
+from checkrein.events import strict
+from checkrein.gateway.decide.guardrails import UNNAMED, Guardrails, held_too_long
 from checkrein.gateway.decide.open_calls import OpenCall, OpenCalls
 from checkrein.gateway.decide.words import is_verdict
 from checkrein.gateway.gate import Gate, said_in
@@ -36,7 +31,10 @@ from checkrein.sdk.instruments import exchange
 PREFIX = "/decide/agentgateway"
 MODEL_HEADER = "x-checkrein-model"
 PARTIAL_HEADER = "x-envoy-auth-partial-body"
+DEPTH_MAX = 64
 BODY_BYTES_MAX = 32 * 1024 * 1024
+PASS = {"action": {"reason": "allowed by Checkrein"}}
+CHANGED = "redacted, or a directive was put below it"
 AUTHZ_WAIT_S = 1.5
 """agentgateway gives up after 2 s."""
 AUTHZ_OPEN_S = 60.0
@@ -114,18 +112,25 @@ class AgentGateway:
             parameters={}, tools=(), stream=False,
         )  # fmt: skip
         said = said_in(request.headers)
-        directives = await self._guardrails.before(request.headers, said, asked, "")
-        if not directives or not messages:
-            return {"action": {"reason": "allowed by Checkrein"}}
-        last = Message(messages[-1].role, with_directives(messages[-1].content, directives))
-        return {"action": {"body": Messages([*messages[:-1], last]), "reason": "a directive"}}
+        given = [each.content for each in messages]
+        texts = await self._guardrails.before(request.headers, said, asked, given, "")
+        if texts == given:
+            return PASS
+        changed = [Message(each.role, text) for each, text in zip(messages, texts, strict=True)]
+        return {"action": {"body": Messages(changed), "reason": CHANGED}}
 
     async def _response(self, request: Request, body: bytes) -> dict[str, Any]:
         choices = _read(body, Answered).body.choices
-        content = "\n".join(choice.message.content for choice in choices)
-        answer = exchange.Answer(content=content)
-        await self._guardrails.after(request.headers, said_in(request.headers), answer, "")
-        return {"action": {"reason": "allowed by Checkrein"}}
+        given = [choice.message.content for choice in choices]
+        said = said_in(request.headers)
+        texts = await self._guardrails.after(request.headers, said, given, [], "")
+        if texts == given:
+            return PASS
+        changed = [
+            Choice(Message(choice.message.role, text))
+            for choice, text in zip(choices, texts, strict=True)
+        ]
+        return {"action": {"body": Choices(changed), "reason": CHANGED}}
 
     # -- authorization ------------------------------------------------------------------------
 
@@ -172,8 +177,8 @@ def calls_in(body: bytes) -> list[tuple[Any, str, Any]]:
     if not body.strip():
         return []
     try:
-        found = json.loads(body, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+        found = strict.read_with_care(body, DEPTH_MAX)
+    except strict.NotStrict as error:
         raise Refusal(400, "bad_request", f"the body is no clear JSON: {error}") from error
     calls = []
     for message in found if isinstance(found, list) else [found]:
@@ -194,13 +199,6 @@ def calls_in(body: bytes) -> list[tuple[Any, str, Any]]:
 def shape(refusal: Refusal) -> dict[str, Any]:
     status = refusal.status if refusal.status >= 400 else 403
     return {"action": {"body": refusal.text, "status_code": status, "reason": refusal.reason}}
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
 
 
 def _read(body: bytes, kind: Any) -> Any:

@@ -4,6 +4,7 @@ with its answer. What the model wants called is judged by the pact, though it is
 import itertools
 from asyncio import timeout
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from checkrein.gateway.decide.open_calls import OPEN_S, OpenCall, OpenCalls
@@ -32,10 +33,18 @@ class Guardrails:
         self._ids = itertools.count(1)
 
     async def before(
-        self, headers: Mapping[str, str], said: Announced, request: Request, call_id: str
-    ) -> tuple[str, ...]:
-        """The directives that must be put before the model. Raises Refusal."""
+        self, headers: Mapping[str, str], said: Announced, request: Request, texts: Sequence[str],
+        call_id: str,
+    ) -> list[str]:  # fmt: skip
+        """The texts as the model may see them: redacted, and with what an operator has put to the
+        agent below the last one. Raises Refusal."""
         async with self._gate.visit(headers, "decide", said) as visit:
+            screen = self._gate.screen_for(visit)
+            if screen.active:
+                clean = screen.request({"messages": request.messages, "texts": list(texts)})
+                request, texts = replace(request, messages=clean["messages"]), clean["texts"]
+                visit.ran("redact")
+                visit.facts["redacted"] = dict(screen.counts)
             try:
                 async with timeout(WAIT_S):
                     call = await visit.begin_model(request)
@@ -44,13 +53,15 @@ class Guardrails:
             key = (visit.run.run_id, call_id or f"last-{next(self._ids)}")
             until_ns = self._gate.world.monotonic_ns() + round(OPEN_S * 1e9)
             self._open.put(key, OpenCall(visit, call, until_ns, visit.fail_model, request))
-            return call.directives
+            return with_directives(texts, call.directives)
 
     async def after(
-        self, headers: Mapping[str, str], said: Announced, answer: Answer, call_id: str
-    ) -> None:
-        """The model has answered: the call ends here, and what it wants called is judged. Raises
-        Refusal for an answer that must not reach the agent."""
+        self, headers: Mapping[str, str], said: Announced, texts: Sequence[str],
+        tool_calls: list[dict[str, Any]], call_id: str,
+    ) -> list[str]:  # fmt: skip
+        """The model has answered: the call ends here, and what it wants called is judged. Returns
+        the texts as the agent may see them. Raises Refusal for an answer that must not reach it."""
+        answer = Answer(content="\n".join(texts), tool_calls=tool_calls)
         caller = await self._gate.caller(headers)
         run, _ = await self._gate.runs.of(caller, said)
         found = self._open.take((run.run_id, call_id)) if call_id else None
@@ -67,8 +78,12 @@ class Guardrails:
             rein = run.hold.rein
             raise visit.refusal(Halted(rein.reason, run.run_id, rein.issued_by))
         known = found.asked.tools if found is not None else ()
-        for wanted in answer.tool_calls:
-            self._judge(visit, str(wanted.get("name") or ""), wanted.get("arguments"), known)
+        screen = self._gate.screen_for(visit)
+        for wanted in tool_calls:
+            name = str(wanted.get("name") or "")
+            seen = screen.value({"name": name, "input": wanted.get("arguments")})
+            self._judge(visit, name, seen["input"] if isinstance(seen, dict) else None, known)
+        return [screen.value(text) for text in texts]
 
     def sweep(self) -> None:
         self._open.sweep(self._gate.world.monotonic_ns())
@@ -89,9 +104,11 @@ class Guardrails:
         raise _not_as_it_is(visit, tool, verdict)
 
 
-def with_directives(text: str, directives: Sequence[str]) -> str:
-    """The last of what the model is to read, with an operator's directives below it."""
-    return "\n".join((text, *map(marked, directives)))
+def with_directives(texts: Sequence[str], directives: Sequence[str]) -> list[str]:
+    """What the model is to read, with an operator's directives below the last of it."""
+    if not texts or not directives:
+        return list(texts)
+    return [*texts[:-1], "\n".join((texts[-1], *map(marked, directives)))]
 
 
 def held_too_long(name: str, wait_s: float) -> Refusal:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from checkrein.gateway.decide.guardrails import UNNAMED, Guardrails, with_directives
+from checkrein.gateway.decide.guardrails import UNNAMED, Guardrails
 from checkrein.gateway.decide.words import is_verdict
 from checkrein.gateway.gate import Gate, said_in
 from checkrein.gateway.types import Announced, Refusal
@@ -60,18 +60,14 @@ class LiteLlm:
     async def _told(self, request: Request, asked: Asked) -> dict[str, Any]:
         said = run_of(said_in(request.headers), asked.litellm_trace_id)
         call_id = (asked.litellm_call_id or "")[:NAME_CHARS_MAX]
+        given, headers = asked.texts or [], request.headers
         if asked.input_type == "response":
-            answered = exchange.Answer(
-                content="\n".join(asked.texts or ()), tool_calls=calls_in(asked.tool_calls)
-            )
-            await self._guardrails.after(request.headers, said, answered, call_id)
+            calls = calls_in(asked.tool_calls)
+            texts = await self._guardrails.after(headers, said, given, calls, call_id)
+        else:
+            texts = await self._guardrails.before(headers, said, request_of(asked), given, call_id)
+        if texts == given:
             return {"action": "NONE"}
-        directives = await self._guardrails.before(
-            request.headers, said, request_of(asked), call_id
-        )
-        if not directives or not asked.texts:
-            return {"action": "NONE"}
-        texts = [*asked.texts[:-1], with_directives(asked.texts[-1], directives)]
         return {"action": "GUARDRAIL_INTERVENED", "texts": texts}
 
 

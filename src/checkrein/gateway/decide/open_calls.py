@@ -66,6 +66,15 @@ class OpenCalls(Generic[C]):
                 return self._calls.pop(key)
         return None
 
+    def take_of(self, agent: str, call_id: str) -> OpenCall[C] | None:
+        """A call of an agent whose run is not known any more. Looks at all: for rare cases."""
+        if not call_id:
+            return None
+        for key, found in self._calls.items():
+            if key[1] == call_id and found.visit.caller.agent == agent:
+                return self._calls.pop(key)
+        return None
+
     def sweep(self, now_ns: int) -> None:
         """Ends what has been open for too long."""
         for key, found in list(self._calls.items()):

@@ -58,12 +58,19 @@ class Service:
         said = said_in(request.headers)
         if asked.run:
             said = replace(said, run=asked.run)
-        if asked.phase == "before":
-            told = await self._before(request, said, asked)
-        elif asked.phase == "after":
-            told = await self._after(request.headers, said, asked)
-        else:
-            told = await self._of_run(request.headers, said, asked)
+        if asked.task_type:
+            said = replace(said, task_type=asked.task_type)
+        try:
+            if asked.phase == "before":
+                told = await self._before(request, said, asked)
+            elif asked.phase == "after":
+                told = await self._after(request.headers, said, asked)
+            else:
+                told = await self._of_run(request.headers, said, asked)
+        except Refusal as refusal:
+            if not is_verdict(refusal):
+                raise
+            told = refused(refusal, call_id=asked.call_id)
         await answer.json(200, told)
 
     def sweep(self) -> None:
@@ -177,19 +184,23 @@ class Service:
     async def _after(self, headers: Mapping[str, str], said: Announced, asked: Ask) -> Told:
         """Also from an agent that is shut out by now: what it did is recorded."""
         caller = await self._gate.keys.caller_of(headers)
-        run, _ = await self._gate.runs.of(caller, said)
         call_id = asked.call_id or said.call_id
-        found = self._open.take((run.run_id, call_id))
+        try:
+            run, _ = await self._gate.runs.of(caller, said)
+        except Refusal:  # halted meanwhile: what was made before that ends all the same
+            ended = self._open.take_of(caller.agent, call_id)
+            if ended is not None:
+                _end(ended, asked)
+            raise
+        found = self._open.take((run.run_id, call_id)) or self._open.take_of(caller.agent, call_id)
         if found is None:
             await self._pending.take_back((caller.agent, caller.run_id or said.run, call_id))
             if not asked.tool:
                 raise Refusal(404, "bad_request", f"no call {call_id} is open, and no tool named")
             visit = Visit(run, caller, said, "decide", run.world.monotonic_ns())
             _late(visit, asked, call_id or run.next_call_id())
-        elif asked.error:
-            found.visit.fail_tool(found.call, ToolFailed(asked.error))
         else:
-            found.visit.end_tool(found.call, asked.result)
+            _end(found, asked)
         told = _told(run, "allow", call_id, reason="" if found is not None else NOT_ASKED)
         return _with_directives(run, told) if asked.directives else told
 
@@ -221,6 +232,13 @@ class ToolFailed(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+def _end(found: OpenCall[ToolCall], asked: Ask) -> None:
+    if asked.error:
+        found.visit.fail_tool(found.call, ToolFailed(asked.error))
+    else:
+        found.visit.end_tool(found.call, asked.result)
 
 
 def _allowed(run: Run, call: ToolCall) -> Told:

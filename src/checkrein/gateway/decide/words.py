@@ -20,7 +20,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The body of POST /decide. `before`: may this call be made? `after`: it was made, with this
     `result` or `error`. `begin` and `end` are of a run: `goal` is what the user wants of it.
 
-    `run` names the run, as the header `x-checkrein-run` does. `wait_s`: how long to wait for a
+    `run` names the run, as the header `x-checkrein-run` does, and `task_type` its kind of task when
+    it begins with this. `wait_s`: how long to wait for a
     person's answer, or for a paused run; `wait` false: not at all. `directives` true: tell what an
     operator has put to the agent, which then counts as delivered."""
 
@@ -36,6 +37,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     wait: bool = True
     wait_s: float = 600.0
     goal: str = ""
+    task_type: str = ""
     known_tools: tuple[str, ...] = ()
     directives: bool = False
 
@@ -73,10 +75,9 @@ def read(body: bytes) -> Ask:
         raise Refusal(400, "bad_request", "`tool` says which tool is to be called")
     if asked.phase == "before" and not asked.tool:
         raise Refusal(400, "bad_request", "`tool` says which tool is to be called")
-    if max(len(asked.tool), len(asked.call_id), len(asked.run)) > NAME_CHARS_MAX:
-        raise Refusal(
-            400, "bad_request", f"tool, call_id and run have {NAME_CHARS_MAX} characters at most"
-        )
+    for name in ("tool", "call_id", "run", "task_type"):
+        if len(getattr(asked, name)) > NAME_CHARS_MAX:
+            raise Refusal(400, "bad_request", f"`{name}` has {NAME_CHARS_MAX} characters at most")
     if not 0 <= asked.wait_s <= WAIT_S_MAX:
         raise Refusal(400, "bad_request", f"`wait_s` takes 0 to {WAIT_S_MAX:g} seconds")
     return asked

@@ -71,6 +71,10 @@ class Catalogue:
             self._beside = asyncio.ensure_future(self._quietly(link, like, whose, tell))
         return self.tools.get(name)
 
+    def held(self, seen: Seen) -> str:
+        """Why a tool may not be shown or called; "" when it may."""
+        return self._pins.held(self.server, seen)
+
     def close(self) -> None:
         if self._beside is not None:
             self._beside.cancel()

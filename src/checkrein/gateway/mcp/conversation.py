@@ -170,7 +170,8 @@ class Conversation:
             whole = cursor is None and not found.get("nextCursor")
             seen = await self.catalogue.page(found, (run.info.agent, run.run_id), whole)
             self._tell(run, [each for each in seen if each.news])
-            found = found | {"tools": shown(seen, run.seat.pact)}
+            free = [each.tool for each in seen if not self.catalogue.held(each)]
+            found = found | {"tools": shown(free, run.seat.pact)}
             return answer | {"result": _private(found)}
         if method in ("initialize", "server/discover"):
             return answer | {"result": _private(_without_tasks(found))}
@@ -200,12 +201,13 @@ class Conversation:
             name, self.link, message, (run.info.agent, run.run_id),
             lambda seen: self._tell(run, seen),
         )  # fmt: skip
-        if tool is None or not tool.held:
+        held = self.catalogue.held(tool) if tool is not None else ""
+        if not held:
             return tool
         action = Action(kind="tool", name=name, arguments=arguments, call_id=visit.call_id)
-        run.decided(action, _verdict("deny", "mcp.changed", tool.held))
+        run.decided(action, _verdict("deny", "mcp.changed", held))
         raise Refusal(
-            403, "changed", f"{tool.held}: nobody may call it until a person has approved that",
+            403, "changed", f"{held}: nobody may call it until a person has approved that",
             rule="mcp.changed", advice="ESCALATE", by="the gateway",
             appeal=f"`checkrein mcp-tools approve {self.catalogue.server} {name}` approves it.",
         )  # fmt: skip
@@ -331,7 +333,10 @@ def _said(message: Message, headers: Mapping[str, str]) -> Announced:
         return said
     inner = said_in_meta(meta)
     return msgspec.structs.replace(
-        inner, run=inner.run or said.run, traceparent=inner.traceparent or said.traceparent
+        inner,
+        run=inner.run or said.run,
+        traceparent=inner.traceparent or said.traceparent,
+        task_type=said.task_type,
     )
 
 

@@ -3,27 +3,24 @@
 from collections.abc import Iterable
 from typing import Any
 
-from checkrein.gateway.mcp.pins import Seen
 from checkrein.policy.limits import in_words, limited
 from checkrein.policy.rulebook import book_of
 from checkrein.policy.types import Pact
 
 
-def shown(seen: Iterable[Seen], pact: Pact) -> list[dict[str, Any]]:
-    """The tools as they may be shown: none that is held, none that the pact does not list."""
+def shown(tools: Iterable[dict[str, Any]], pact: Pact) -> list[dict[str, Any]]:
+    """The tools as they may be shown: none that the pact does not list."""
     book = book_of(pact)
     found = []
-    for each in seen:
-        if each.held:
-            continue
-        listed = book.tool(each.tool["name"])
+    for given in tools:
+        listed = book.tool(given["name"])
         if listed.missing is not None:
             continue
         rules = [one.rule for one in listed.books]
         if not any(rule.allow or rule.ask or rule.once_per or rule.arguments for rule in rules):
-            found.append(each.tool)
+            found.append(given)
             continue
-        tool = each.tool | {"inputSchema": limited(each.tool.get("inputSchema"), rules)}
+        tool = given | {"inputSchema": limited(given.get("inputSchema"), rules)}
         words = in_words(rules)
         if words:
             description = str(tool.get("description") or "")

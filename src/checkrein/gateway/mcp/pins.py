@@ -27,11 +27,11 @@ OpenBucket = Callable[[str], Awaitable[Bucket]]
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A tool as it is listed now. `held`: why it may not be shown or called; "" when it may.
-    `news`: what has just been found out about it, to be told once."""
+    """A tool as it is listed now. `news`: what has just been found out about it, to be told once.
+    Whether it is held, `Pins.held` says: that may change at any time."""
 
     tool: dict[str, Any]
-    held: str = ""
+    digest: str
     news: str = ""
 
 
@@ -72,15 +72,26 @@ class Pins:
             digest, parts = digests_of(tool)
             known = self._pins.get(subjects.tool_key(server, tool["name"]))
             if known is not None and known[0].digest == digest:
-                return Seen(tool)
-            if known is not None and known[0].changed is not None and not trust:
-                change = known[0].changed
-                if change.digest == digest:
-                    return Seen(tool, _why(known[0], change))
+                return Seen(tool, digest)
+            change = known[0].changed if known is not None and not trust else None
+            if change is not None and change.digest == digest:
+                return Seen(tool, digest)
             async with slots:
                 return await self._pinned(server, tool, digest, parts, trust, (agent, run_id))
 
         return list(await asyncio.gather(*(one(tool) for tool in tools)))
+
+    def held(self, server: str, seen: Seen) -> str:
+        """Why a tool may not be shown or called now; "" when it may."""
+        known = self._pins.get(subjects.tool_key(server, seen.tool["name"]))
+        if known is None:
+            return "" if self._bucket is None else f"nobody has pinned {seen.tool['name']}"
+        if known[0].digest == seen.digest:
+            return ""
+        change = known[0].changed
+        same = change is not None and change.digest == seen.digest
+        what = change.what if change is not None and same else ["definition"]
+        return _why(known[0], what)
 
     async def _pinned(
         self, server: str, tool: dict[str, Any], digest: str, parts: dict[str, str], trust: bool,
@@ -97,7 +108,7 @@ class Pins:
                     first_at=now,
                 )  # fmt: skip
             elif known[0].digest == digest:
-                return Seen(tool)
+                return Seen(tool, digest)
             else:
                 change = ToolChange(
                     digest=digest, parts=parts, what=differs(known[0].parts, parts),
@@ -116,10 +127,8 @@ class Pins:
                     503, "guard_error", f"the tool {name} cannot be compared with what it was: "
                     f"{type(error).__name__}", advice="RETRYABLE",
                 ) from error  # fmt: skip
-            if pin.changed is None:
-                return Seen(tool)
-            why = _why(pin, pin.changed)
-            return Seen(tool, why, why)
+            news = "" if pin.changed is None else _why(pin, pin.changed.what)
+            return Seen(tool, digest, news)
         raise Refusal(503, "guard_error", f"the tool {name} changes faster than it can be noted")
 
     async def _write(self, key: str, pin: ToolPin, revision: int) -> None:
@@ -151,8 +160,8 @@ class Pins:
             _log.error("the pinned tool %s cannot be read: %s", entry.key, error)
 
 
-def _why(pin: ToolPin, change: ToolChange) -> str:
+def _why(pin: ToolPin, what: list[str]) -> str:
     return (
-        f"the tool server {pin.server} has changed the {' and '.join(change.what) or 'parts'} of "
+        f"the tool server {pin.server} has changed the {' and '.join(what) or 'parts'} of "
         f"its tool {pin.tool} since that was approved"
     )

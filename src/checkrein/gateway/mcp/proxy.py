@@ -12,8 +12,11 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import sys
+import threading
 from dataclasses import dataclass, field
+from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
 LINE_BYTES_MAX = 4 * 1024 * 1024 + 64
@@ -226,11 +229,30 @@ async def _ended(server: asyncio.subprocess.Process) -> int | None:
 async def _standard_streams() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(LINE_BYTES_MAX)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    transport, protocol = await loop.connect_write_pipe(
-        asyncio.streams.FlowControlMixin, os.fdopen(os.dup(1), "wb")
-    )
+    source, target = _as_pipe(0), _as_pipe(1)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), source)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, target)
     return reader, asyncio.StreamWriter(transport, protocol, None, loop)
+
+
+def _as_pipe(descriptor: int) -> BinaryIO:
+    """One of our standard streams, as something that can be waited for. A file or /dev/null cannot:
+    a thread carries it to a pipe."""
+    if stat.S_ISFIFO(mode := os.fstat(descriptor).st_mode) or stat.S_ISSOCK(mode):
+        return os.fdopen(os.dup(descriptor), "wb" if descriptor else "rb", buffering=0)
+    far, near = os.pipe() if descriptor == 0 else reversed(os.pipe())
+    ends = (descriptor, near) if descriptor == 0 else (near, descriptor)
+    threading.Thread(target=_carry, args=ends, daemon=True).start()
+    return os.fdopen(far, "wb" if descriptor else "rb", buffering=0)
+
+
+def _carry(source: int, target: int) -> None:
+    with contextlib.suppress(OSError):
+        while piece := os.read(source, 65_536):
+            while piece:
+                piece = piece[os.write(target, piece) :]
+    if target > 2:
+        os.close(target)
 
 
 def _for_the_server() -> dict[str, str]:

@@ -16,7 +16,9 @@ from checkrein.gateway.models.chat import Holds
 from checkrein.gateway.models.screen import Channel, Screen, screened
 
 _PROVIDERS = ("web_search", "web_fetch", "code_execution", "tool_search", "mcp_toolset", "advisor")
-_DELTAS = {"text_delta": "text", "thinking_delta": "thinking"}
+_DELTAS = {"text_delta": "text"}
+_AS_THEY_ARE = ("thinking_delta", "signature_delta", "input_json_delta")
+"""What a model thought is signed: its provider takes it back only as it was."""
 
 
 def results(body: Mapping[str, Any]) -> list[Result]:
@@ -148,7 +150,7 @@ class Flow:
             return [item]
         field = _DELTAS.get(str(delta.get("type")))
         if field is None:
-            if delta.get("type") not in ("signature_delta", "input_json_delta"):
+            if delta.get("type") not in _AS_THEY_ARE:
                 item["delta"] = screened(delta, self._screen)
             return [item]
         if index not in self._texts:

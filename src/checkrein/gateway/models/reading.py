@@ -3,6 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 
@@ -10,6 +11,8 @@ from checkrein.gateway.types import Refusal
 
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
 STREAM_BYTES_MAX = 256 * 1024 * 1024
+DRAIN_S = 0.2
+DRAIN_READS_MAX = 8
 
 
 def failed(upstream: str, why: str, status: int = 502, code: str = "upstream_failed") -> Refusal:
@@ -50,22 +53,53 @@ async def pieces(
 ) -> AsyncIterator[bytes]:
     """The body as it comes. Raises Refusal: too much, cut off, stalled."""
     inflater = Inflater(response.headers.get("content-encoding", ""), upstream, bytes_max)
-    read = response.content.readany
-    while True:
+    watch = _Watch(response.content, chunk_s)
+    try:
+        while data := await watch.read():
+            yield inflater.take(data)
+    except TimeoutError as error:
+        raise failed(
+            upstream, f"has sent nothing for {chunk_s:g} s in the middle of its answer",
+            504, "upstream_timeout",
+        ) from error  # fmt: skip
+    except (aiohttp.ClientError, OSError) as error:
+        why = f"broke off its answer ({type(error).__name__})"
+        raise failed(upstream, why) from error
+    finally:
+        watch.end()
+
+
+class _Watch:
+    """Reads, and breaks off what does not come in time. One timer serves all pieces of an answer: a
+    timer of its own for each would cost as much as reading it."""
+
+    def __init__(self, content: aiohttp.StreamReader, chunk_s: float) -> None:
+        self._content, self._chunk_s = content, chunk_s
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._reading = False
+        self._timer = self._loop.call_later(chunk_s, self._look)
+
+    async def read(self) -> bytes:
+        """What has come; b"" at the end. Raises TimeoutError."""
+        self._since = self._loop.time()
+        self._reading = True
         try:
-            async with asyncio.timeout(chunk_s):
-                data = await read()
-        except TimeoutError as error:
-            raise failed(
-                upstream, f"has sent nothing for {chunk_s:g} s in the middle of its answer",
-                504, "upstream_timeout",
-            ) from error  # fmt: skip
-        except (aiohttp.ClientError, OSError) as error:
-            why = f"broke off its answer ({type(error).__name__})"
-            raise failed(upstream, why) from error
-        if not data:
-            return
-        yield inflater.take(data)
+            return await self._content.readany()
+        finally:
+            self._reading = False
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left_s = self._chunk_s
+        if self._reading:
+            left_s -= self._loop.time() - self._since
+            if left_s <= 0:
+                self._content.set_exception(TimeoutError("stalled"))
+                return
+        self._timer = self._loop.call_later(left_s, self._look)
 
 
 async def whole(
@@ -78,3 +112,13 @@ async def whole(
         raise failed(upstream, f"says its answer has {length} bytes; at most {bytes_max} are taken")
     parts = [part async for part in pieces(response, upstream, chunk_s, bytes_max)]
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def drain(response: aiohttp.ClientResponse) -> None:
+    """Reads what an answer has behind its own end, so that the connection can be used again; one
+    that does not end by then is closed by whoever holds it."""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(DRAIN_S):
+            for _ in range(DRAIN_READS_MAX):
+                if not await response.content.readany():
+                    return

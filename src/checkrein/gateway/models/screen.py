@@ -39,6 +39,10 @@ class Screen(Protocol):
     def value(self, value: Any) -> Any:
         """A text, or a JSON value with texts, of an answer: as the agent may see it."""
 
+    def arguments(self, value: Any) -> Any:
+        """A proposed tool call's arguments, as JSON or as a value: with what the tokens in them
+        stand for. They are judged after this."""
+
     def channel(self) -> Channel:
         """For one text of an answer that comes in pieces."""
 
@@ -56,6 +60,9 @@ class NoScreen:
         return body
 
     def value(self, value: Any) -> Any:
+        return value
+
+    def arguments(self, value: Any) -> Any:
         return value
 
     def channel(self) -> Channel:

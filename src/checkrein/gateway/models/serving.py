@@ -15,7 +15,7 @@ from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.models.speech import Provider, Speech, Way, way_of
 from checkrein.gateway.models.streaming import Streaming
 from checkrein.gateway.models.tools import Proposals
-from checkrein.gateway.models.turn import ProviderError, Turn
+from checkrein.gateway.models.turn import ODD, ProviderError, Turn
 from checkrein.gateway.models.upstream import Asked, Reply, Upstreams
 from checkrein.gateway.settings import Upstream
 from checkrein.gateway.types import Refusal
@@ -28,7 +28,6 @@ from checkrein.sdk.instruments import exchange
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _SHOWN_CHARS = 2_000
-_ODD = (TypeError, AttributeError, ValueError, KeyError, RecursionError)
 
 
 class Serving:
@@ -68,13 +67,10 @@ class Serving:
         try:
             async with self._gate.visit(request.headers, provider) as visit:
                 screen = self._gate.screen_for(visit)
-                try:
-                    await self._judged(visit, screen, way, speech, request, answer, found)
-                finally:
-                    if screen.active:
-                        visit.ran("redact")
-                    if screen.active and screen.counts:
-                        visit.facts["redacted"] = dict(screen.counts)
+                if screen.active:
+                    visit.ran("redact")
+                visit.facts["redacted"] = screen.counts  # as they are when the passage is told
+                await self._judged(visit, screen, way, speech, request, answer, found)
         except Refusal as refusal:
             if not answer.begun:
                 raise
@@ -86,9 +82,9 @@ class Serving:
     ) -> None:  # fmt: skip
         given: dict[str, Any] = found.value
         body, upstream = self._routed(visit, given)
-        if screen.active:
-            body = screen.request(body)
-        asked, provider_tools = _asked(speech, body)
+        asked, provider_tools = _asked(speech, body)  # the guard hears what the agent said
+        screens = screen.active or self._gate.known.within(found.encoded)
+        sent = screen.request(body) if screens else body
         if self._proposals.waits(visit.run):
             self._proposals.heard(visit, speech.results(given))
         if provider_tools:
@@ -98,10 +94,11 @@ class Serving:
         turn = Turn(visit, call, asked)
         try:
             if call.directives:
-                body = speech.exchange.direct(body, [marked(text) for text in call.directives])
-            raw = found.encoded if body is given else _encode(body)
+                sent = speech.exchange.direct(sent, [marked(text) for text in call.directives])
+            raw = found.encoded if sent is given else _encode(sent)
             asking = Asked("POST", way.path, request.query, request.headers, raw)
             reply = await self._upstreams.ask(upstream, asking, visit.facts)
+            self._gate.known.learn(reply.key)
             try:
                 await self._answered(turn, screen, speech, reply, answer)
             finally:
@@ -159,7 +156,7 @@ class Serving:
             ]
             if settled:
                 speech.settle(value, settled)
-        except _ODD as error:
+        except ODD as error:
             raise failed(name, f"answers with what cannot be read ({error!r:.200})") from error
         if turn.visit.announced:
             self._proposals.remember(turn.visit, said.tool_calls)
@@ -245,7 +242,7 @@ def _read(raw: bytes) -> strict.Strict:
 def _asked(speech: Speech, body: Mapping[str, Any]) -> tuple[exchange.Request, list[str]]:
     try:
         return speech.exchange.request(body), speech.provider_tools(body)
-    except _ODD as error:
+    except ODD as error:
         raise Refusal(
             400, "bad_request", f"the request cannot be judged: it is none of this endpoint's "
             f"({error!r:.200})",

@@ -11,8 +11,9 @@ from checkrein.gateway.models.reading import failed
 from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.models.speech import DONE, Speech
 from checkrein.gateway.models.tools import Proposals
-from checkrein.gateway.models.turn import ProviderError, Turn
+from checkrein.gateway.models.turn import ODD, ProviderError, Turn
 from checkrein.gateway.models.upstream import Reply
+from checkrein.gateway.types import Refusal
 from checkrein.gateway.wire import Answer
 
 _decode = msgspec.json.Decoder().decode
@@ -60,6 +61,7 @@ class Streaming:
             self._finish()
         if not self._answer.begun:
             await self._answer.begin(200, self._head)
+        await reading.drain(reply.response)
         await self._answer.end()
 
     async def _events(self, events: list[sse.Event]) -> None:
@@ -85,9 +87,8 @@ class Streaming:
                 if flow.waiting:
                     await self._send(out)
                     items += await self._settled()
-            except (TypeError, AttributeError, KeyError, ValueError) as error:
-                why = f"streams what cannot be read ({error!r:.200})"
-                raise failed(self._upstream, why) from error
+            except ODD as error:
+                raise self._odd(error) from error
             for one in items:
                 out.append(sse.written(str(one.get("type", name)) if named else "", _encode(one)))
             if named and flow.ended:
@@ -141,6 +142,9 @@ class Streaming:
         await self._answer.piece(b"".join(out) if len(out) > 1 else out[0])
         out.clear()
 
+    def _odd(self, error: Exception) -> Refusal:
+        return failed(self._upstream, f"streams what cannot be read ({error!r:.200})")
+
     def _failed(self, item: Item) -> None:
         """The provider says in its stream that it cannot go on."""
         error = item.get("error")
@@ -154,10 +158,11 @@ class Streaming:
         """The answer is whole: recorded before its last piece goes out, since whoever has that may
         hang up."""
         turn = self._turn
-        said = self._gathering.answer()
+        try:
+            said = self._gathering.answer()
+        except ODD as error:
+            raise self._odd(error) from error
         turn.done(said)
         if turn.visit.announced:
             self._proposals.remember(turn.visit, said.tool_calls)
-        if self._screen.active and self._screen.counts:
-            turn.visit.facts["redacted"] = dict(self._screen.counts)
         turn.visit.passed("ok")

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from checkrein.gateway.gate import Gate
 from checkrein.gateway.models.calls import Outcome, Proposed, Result
 from checkrein.gateway.models.chat import Holds
-from checkrein.gateway.models.screen import Screen, screened
+from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.types import Refusal
 from checkrein.gateway.visit import Visit
 from checkrein.policy.types import Action
@@ -62,7 +62,7 @@ class Proposals:
     ) -> Outcome:
         """What becomes of a call; waits where somebody has to approve it. Raises Refusal when the
         run itself may not go on."""
-        arguments = screened(call.arguments, screen) if screen.active else call.arguments
+        arguments = screen.arguments(call.arguments)
         if visit.announced or not self._is_the_agents(call.name):
             return Outcome("", arguments)
         kept = self._open.setdefault(visit.run, OrderedDict())

@@ -1,9 +1,14 @@
 """A model call that is under way here: ended once, by whichever end comes first."""
 
+from contextlib import suppress
+
 from checkrein.gateway.types import Cut
 from checkrein.gateway.visit import Visit
 from checkrein.sdk.calls import ModelCall
 from checkrein.sdk.instruments.exchange import Answer, Gathering, Request, estimated
+
+ODD = (TypeError, AttributeError, ValueError, KeyError, RecursionError)
+"""What reading JSON of another shape than expected raises."""
 
 
 class ProviderError(Exception):
@@ -41,7 +46,10 @@ class Turn:
         `cut`, `closed` (the agent hung up) or `broken` (upstream) as the reason that it ended."""
         if self.ended:
             return
-        said = self.gathering.answer() if self.gathering is not None else None
+        said = None
+        if self.gathering is not None:
+            with suppress(*ODD):  # what it said cannot even be put together
+                said = self.gathering.answer()
         if said is None or not (said.content or said.tool_calls or said.reasoning or said.model):
             self.ended = True
             self.visit.fail_model(self.call, error)

@@ -38,6 +38,7 @@ LIBRARIES = (
     Library("langgraph-prebuilt", "langgraph.prebuilt", "langgraph_nodes", "ToolNode"),
     Library("openai-agents", "agents", "openai_agents", "FunctionTool"),
     Library("pydantic-ai-slim", "pydantic_ai", "pydantic_ai_tools", "RunContext"),
+    Library("mcp", "mcp.client.session", "mcp_client", "ClientSession"),
 )
 
 _lock = threading.RLock()

@@ -56,6 +56,7 @@ LOOK_S = 5.0
 RETRY_S = 1.0
 RENEW_SHARE = 0.6
 """Of a session's life, when it is renewed."""
+LOST_S = 4.0
 OUTBOX_MAX = 10_000
 ENDED_TOLD = 5
 """An ended run is told in so many beats."""
@@ -339,7 +340,7 @@ class BusLink:
 
         while True:
             left_s = (grant.expires_at - self._world.now_ns()) / 1e9
-            await asyncio.sleep(max(1.0, left_s * RENEW_SHARE))
+            await self._until_due(max(1.0, left_s * RENEW_SHARE), control)
             try:
                 grant = await self._granted(endpoint, agents)
             except NoSession as error:
@@ -349,6 +350,19 @@ class BusLink:
                 renew = getattr(bus, "renew", None)
                 if renew is not None:
                     renew(Credential(grant.jwt, grant.seed))
+
+    async def _until_due(self, seconds: float, control: Bus) -> None:
+        """So long, or until contact is lost for LOST_S: the credential may have been taken back,
+        and one without whom that was about is granted still."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        heard = loop.time()
+        while loop.time() < due:
+            await asyncio.sleep(min(1.0, max(0.01, due - loop.time())))
+            if control.connected:
+                heard = loop.time()
+            elif loop.time() - heard > LOST_S:
+                return
 
     async def _listen(self, control: Bus, inbox: "Inbox") -> None:
         async def heard(message: Message) -> None:

@@ -35,8 +35,7 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SUBJECTS = frozenset(
     ("runs", "tasks", "events", "incidents", "commands", "agents", "rooms", "pacts", "sessions",
      "tokens", "run-tokens", "approvals", "escalations", "mcp-tools", "status", "stream",
-     "contents",
-     "healthz", "metrics")
+     "contents", "healthz", "metrics")
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ servers confirm. So a revocation outlives a crash at any moment.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -41,30 +41,40 @@ class Revoking:
         self._stale = dict.fromkeys(SERVERS, True)
         self._news = asyncio.Event()
         self._said: set[str] = set()
+        self._telling = asyncio.Lock()
 
     async def cut(self, agent: str, key: str = "") -> Cut:
         """Ends all sessions that speak for an agent; with `key` (the beginning of a key's digest),
         those that were opened with it. Their holders may ask for new ones, and get what is still
         theirs. Raises BusError when the sessions cannot be read."""
         sessions = await self._bus.bucket(subjects.BUCKET_SESSIONS)
-        void = await self._void()
-        ended: list[str] = []
+        ended: list[Entry] = []
         for entry in await sessions.entries():
             record = _session(entry)
             if record is None or not _meant(record, agent, key):
                 continue
-            for user in (record.user, *record.earlier):
-                one = Revocation(
-                    session=record.session, agent=agent, at=self._world.now_ns(),
-                    expires_at=record.expires_at,
-                )  # fmt: skip
-                await void.put(user, encode(one))
-            ended.append(entry.key)
+            users = [record.user, *record.earlier]
+            await self.void(record.session, users, record.expires_at, agent)
+            ended.append(entry)
         self.again()
         pending = await self._tell()
-        for name in ended:
-            await sessions.delete(name)
+        for entry in ended:
+            now = await sessions.get(entry.key)
+            if now is not None and now.revision == entry.revision:  # else it was renewed meanwhile
+                await sessions.delete(entry.key)
         return Cut(sessions=len(ended), pending=pending)
+
+    async def void(
+        self, session: str, users: Sequence[str], expires_at: int, agent: str = ""
+    ) -> None:
+        """Takes these credentials back: `follow` hears of it, and the servers are told. Raises
+        BusError."""
+        bucket = await self._void()
+        for user in users:
+            one = Revocation(
+                session=session, agent=agent, at=self._world.now_ns(), expires_at=expires_at
+            )
+            await bucket.put(user, encode(one))
 
     def again(self, connected: bool = True) -> None:
         """Something has changed, or a bus is back: tell the servers."""
@@ -94,7 +104,12 @@ class Revoking:
 
     async def _tell(self) -> list[str]:
         """Tells the servers that do not have it yet; those that still do not, as far as there is
-        anything that they must know."""
+        anything that they must know. One at a time, so that what was read earlier never lands on
+        what was read later."""
+        async with self._telling:
+            return await self._tell_all()
+
+    async def _tell_all(self) -> list[str]:
         try:
             wanted = await self._wanted()
         except BusError as error:
@@ -139,7 +154,9 @@ class Revoking:
 
 
 def _meant(record: SessionRecord, agent: str, key: str) -> bool:
-    return record.by == f"agent:{agent}:{key}" if key else agent in record.agents
+    if key:
+        return record.by == f"agent:{agent}:{key}"
+    return agent in record.agents or agent in record.formerly
 
 
 def _session(entry: Entry) -> SessionRecord | None:

@@ -3,7 +3,8 @@
 viewer     reads
 auditor    reads, the audit log too
 author     reads; puts pacts (into `development` at once, elsewhere as drafts) and backtests
-approver   reads; decides on promotions, approvals and escalations, resets learned profiles
+approver   reads; decides on promotions, approvals, escalations and changed tools, resets
+               learned profiles
 operator   reads; commands, sessions, and all of author's and approver's
 admin      all, alone tokens and agents; the token in the data folder is one
 agent      an agent by its own key: opens its own sessions and its runs' keys, reads nothing
@@ -70,6 +71,7 @@ TABLE: tuple[tuple[tuple[str, ...], str, frozenset[str]], ...] = (
     (("POST",), f"/api/v1/pacts/{_ONE}/backtests", _WRITES),
     (("POST",), f"/api/v1/pacts/{_ONE}/promote", _DECIDES),
     (("DELETE",), f"/api/v1/pacts/{_ONE}/profile", _DECIDES),
+    (("POST",), "/api/v1/mcp-tools/approve", _DECIDES),
     (("POST",), "/api/v1/sessions", _HOLDS),
     (("POST",), "/api/v1/run-tokens", _HOLDS),
     (("DELETE",), f"/api/v1/run-tokens/{_ONE}", _HOLDS),

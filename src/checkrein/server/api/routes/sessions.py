@@ -19,7 +19,7 @@ from checkrein.bus.messages import (
     encode,
 )
 from checkrein.bus.pacts import TOGETHER_BYTES_MAX, place_of
-from checkrein.bus.types import Bucket, BusError, Entry
+from checkrein.bus.types import Bucket, BusError, Entry, WrongRevision
 from checkrein.server.api.admission import admitted
 from checkrein.server.api.problems import BadRequest, Forbidden, Unready
 from checkrein.server.api.roles import Identity, who
@@ -31,6 +31,7 @@ from checkrein.server.gateways import url_from
 AGENTS_MAX = 500
 LIFE_S = 3600
 EARLIER_MAX = 8
+TRIES_MAX = 8
 SWEEP_EVERY_S = 60
 SWEEP_MAX = 200
 KEPT_S = 3600
@@ -90,33 +91,26 @@ def _check(data: SessionRequest) -> None:
 
 
 async def _write_down(
-    services: Services,
-    session: str,
-    data: SessionRequest,
-    user: str,
-    expires_at: int,
-    origin: str,
+    services: Services, session: str, data: SessionRequest, user: str, expires_at: int, origin: str
 ) -> None:
+    """With compare-and-set, so that of two renewals at once each credential is written down: what
+    is not known cannot be taken back."""
     try:
         bucket = await services.control_bus.bucket(subjects.BUCKET_SESSIONS)
-        before = _read(await bucket.get(session)) if data.session else None
-        if before is not None and before.kind != data.kind:
-            raise BadRequest(
-                f"session {session} is of kind `{before.kind}`, not `{data.kind}`",
-                "Open another session, without naming one.",
-            )
-        if before is not None and before.by != origin:
-            raise Forbidden(
-                f"session {session} was opened by somebody else",
-                "Open another session, without naming one.",
-            )
-        earlier = [] if before is None else [*before.earlier, before.user][-EARLIER_MAX:]
-        record = SessionRecord(
-            session=session, kind=data.kind, agents=data.agents, user=user, expires_at=expires_at,
-            earlier=earlier, room=data.room, environment=data.environment, host=data.host,
-            pid=data.pid, by=origin,
-        )  # fmt: skip
-        await bucket.put(session, encode(record))
+        for _ in range(TRIES_MAX):
+            entry = await bucket.get(session) if data.session else None
+            record, dropped = _record(_read(entry), session, data, user, expires_at, origin)
+            await services.revoking.void(session, dropped, expires_at)
+            try:
+                if entry is None or not entry.value:
+                    await bucket.create(session, encode(record))
+                else:
+                    await bucket.update(session, encode(record), entry.revision)
+                break
+            except WrongRevision:
+                continue
+        else:
+            raise Unready(f"session {session} is being renewed all the time", "Ask again later.")
     except BusError as error:
         raise Unready(
             f"the control bus does not answer: {error}", "Ask again in a moment."
@@ -126,6 +120,38 @@ async def _write_down(
     if swept is None or now - swept > SWEEP_EVERY_S * 1_000_000_000:
         services.sessions_swept_ns = now
         services.spawn(partial(sweep, bucket, services.world.now_ns()))
+
+
+def _record(
+    before: SessionRecord | None, session: str, data: SessionRequest, user: str, expires_at: int,
+    origin: str,
+) -> tuple[SessionRecord, list[str]]:  # fmt: skip
+    """What stands about the session from now on, and credentials of before for which there is no
+    room in it, so that they must end. Raises BadRequest, Forbidden."""
+    if before is not None and before.kind != data.kind:
+        raise BadRequest(
+            f"session {session} is of kind `{before.kind}`, not `{data.kind}`",
+            "Open another session, without naming one.",
+        )
+    if before is not None and before.by != origin:
+        raise Forbidden(
+            f"session {session} was opened by somebody else",
+            "Open another session, without naming one.",
+        )
+    earlier = [] if before is None else [*before.earlier, before.user]
+    spoke = set() if before is None else {*before.agents, *before.formerly}
+    formerly = sorted(spoke - set(data.agents))
+    if len(formerly) > AGENTS_MAX:
+        raise BadRequest(
+            f"session {session} has spoken for {len(formerly)} other agents",
+            "Open another session, without naming one.",
+        )
+    record = SessionRecord(
+        session=session, kind=data.kind, agents=data.agents, user=user, expires_at=expires_at,
+        earlier=earlier[-EARLIER_MAX:], room=data.room, environment=data.environment,
+        host=data.host, pid=data.pid, by=origin, formerly=formerly,
+    )  # fmt: skip
+    return record, earlier[:-EARLIER_MAX]
 
 
 async def _still(services: Services, session: str, agents: list[str], asks: Identity) -> None:

@@ -1,0 +1,1 @@
+"""Programs that each try one trick to get around the gateway. Run by `driver`."""
