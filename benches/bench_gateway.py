@@ -32,7 +32,7 @@ PACT = TWENTY.replace("models: [gpt-5-mini,", "models: [gpt-5, gpt-5-mini,")
 
 
 def run() -> list[Row]:
-    with _provider() as upstream, _system(upstream) as (running, key):
+    with provider() as upstream, real(upstream, PACT) as (running, key):
         port = running.gateway_port
         through = http_request(port, f"/openai/v1{CHAT}", key, asking())
         eventually(lambda: _answers(port, through), 30, "the gateway answers")
@@ -107,7 +107,7 @@ def _answers(port: int, request: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _provider() -> Iterator[int]:
+def provider() -> Iterator[int]:
     process = subprocess.Popen(
         [sys.executable, "-m", "benches.gateway_wire"], stdout=subprocess.PIPE, text=True
     )
@@ -122,7 +122,8 @@ def _provider() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _system(upstream: int) -> Iterator[tuple[System, str]]:
+def real(upstream: int, pact: str) -> Iterator[tuple[System, str]]:
+    """A system before the provider at this port, with an agent under `pact`; the agent's key."""
     more = {"CHECKREIN_OPENAI_UPSTREAM": f"http://127.0.0.1:{upstream}/v1", "OPENAI_API_KEY": "x"}
     with tempfile.TemporaryDirectory() as folder:
         running = System(Path(folder))
@@ -130,7 +131,7 @@ def _system(upstream: int) -> Iterator[tuple[System, str]]:
         running.up()
         try:
             key = add_agent(running, AGENT)
-            push(running, AGENT, PACT)
+            push(running, AGENT, pact)
             yield running, key
         finally:
             running.down()
