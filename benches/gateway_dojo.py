@@ -335,7 +335,7 @@ class Agent:
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         session = {"Mcp-Session-Id": self._session, "MCP-Protocol-Version": "2025-11-25"}
         async with self._post(f"/mcp/{self._seat}", message, headers | session) as answer:
-            told = await answer.json(content_type=None)
+            told = _message(await answer.text())
         if "error" in told:
             return "", str(told["error"]["message"])
         result = told["result"]
@@ -350,6 +350,14 @@ class Agent:
         return self._http.post(
             self._gateway + path, json=body, headers=headers | both, timeout=timeout
         )
+
+
+def _message(text: str) -> dict[str, Any]:
+    """The answer, in one piece or (where it took long) as the last event of a stream."""
+    if not text.startswith("{"):
+        text = [line[5:] for line in text.splitlines() if line.startswith("data:")][-1]
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 async def play_all(

@@ -38,7 +38,7 @@ def test_the_session_goes_as_told(tmp_path: Path) -> None:
 
         eventually(lambda: denial[0] in said(), what="the agent is told of the refusal")
         ps, incidents, pause, resume, halt = lines
-        eventually(lambda: "yes L0" in _typed(ps, running).stdout, what="ps shows it haltable")
+        eventually(lambda: "yes L" in _typed(ps, running).stdout, what="ps shows it haltable")
         eventually(lambda: "scope" in _typed(incidents, running).stdout, what="an incident")
         for line, status in ((pause, "paused"), (resume, "running")):
             done = _typed(line, running)

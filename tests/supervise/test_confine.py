@@ -376,7 +376,7 @@ def test_the_door_is_opened_again_when_the_supervisor_was_killed(
         until(lambda: "welcome" in said.read_text(), 20)
         supervisor = child_named(process.pid, "checkrein-super")
         os.kill(supervisor, signal.SIGKILL)
-        until(lambda: child_named(process.pid, "checkrein-super") not in (0, supervisor))
+        until(lambda: child_named(process.pid, "checkrein-super") not in (0, supervisor), 20)
         before = len(said.read_text())
         until(lambda: "welcome" in said.read_text()[before:], 20)
     finally:

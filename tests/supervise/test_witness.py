@@ -17,7 +17,7 @@ from checkrein.supervise.ladder import Ladder
 from checkrein.supervise.sight import Sight, rows_of
 from checkrein.supervise.tree import Tree
 from checkrein.supervise.unit import Unit
-from checkrein.supervise.witness import DIFFERENT_MAX, Witness, resolvers, usual
+from checkrein.supervise.witness import DIFFERENT_MAX, Witness, is_meant, resolvers, usual
 from checkrein.world.sim import SimWorld
 
 ENVIRON = {"CHECKREIN_GATEWAY": "http://localhost:4401", "CHECKREIN_URL": "http://127.0.0.1:4400"}
@@ -75,6 +75,13 @@ def test_without_a_gateway_only_refusals_are_told(recording: ListRecording) -> N
     assert not free.interested("192.0.2.1", 443)
     free.tell(to("192.0.2.1", 443, refused=True))
     assert [one[0] for one in told(recording)] == ["deny"]
+
+
+def test_a_base_url_of_the_users_own_is_no_way_around() -> None:
+    assert is_meant(ENVIRON)
+    assert is_meant({**ENVIRON, "OPENAI_BASE_URL": "http://localhost:4401/openai/v1"})
+    assert not is_meant({**ENVIRON, "ANTHROPIC_BASE_URL": "https://models.example"})
+    assert not is_meant({})
 
 
 def test_sockets_that_lead_out_are_told_and_others_are_not(

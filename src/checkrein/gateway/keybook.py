@@ -125,7 +125,7 @@ class KeyBook:
     async def _of_agent(self, key: str) -> Caller:
         digest = digest_of(key)
         if digest not in self._agent_of:
-            await self._look_again()
+            await self._look_at_agents(digest)
         agent = self._agents.get(self._agent_of.get(digest, ""))
         if agent is None or agent.revoked_at:
             raise _unknown("this agent's key is not known: it was mistyped, or taken back")
@@ -149,15 +149,20 @@ class KeyBook:
         record = self._agents.get(subjects.token(agent))
         return record is not None and record.revoked_at > 0
 
-    async def _look(self, name: str, key: str) -> bool:
-        """Reads one key directly, once for each; True if it was read."""
-        bucket = self._buckets.get(name)
-        mark = f"{name}.{key}"
-        if bucket is None or mark in self._looked:
+    def _is_new(self, mark: str) -> bool:
+        """Whether it is asked for the first time."""
+        if mark in self._looked:
             return False
         self._looked[mark] = None
         while len(self._looked) > LOOKED_MAX:
             self._looked.popitem(last=False)
+        return True
+
+    async def _look(self, name: str, key: str) -> bool:
+        """Reads one key directly, once for each; True if it was read."""
+        bucket = self._buckets.get(name)
+        if bucket is None or not self._is_new(f"{name}.{key}"):
+            return False
         with suppress(BusError, TimeoutError):
             async with asyncio.timeout(LOOK_S), self._looking:
                 entry = await bucket.get(key)
@@ -165,11 +170,11 @@ class KeyBook:
                     self._takers()[name](entry)
         return True
 
-    async def _look_again(self) -> None:
-        """Reads all agents directly. However many ask, one reading is under way, and whoever comes
-        meanwhile shares the next."""
+    async def _look_at_agents(self, digest: str) -> None:
+        """Reads all agents for a key that none of them has, once for each key. However many ask,
+        one reading is under way, and whoever comes meanwhile shares the next."""
         bucket, arrived = self._buckets.get(subjects.BUCKET_AGENTS), self._readings
-        if bucket is None:
+        if bucket is None or not self._is_new(digest):
             return
         with suppress(BusError, TimeoutError):
             async with asyncio.timeout(LOOK_S), self._reading:

@@ -151,6 +151,8 @@ class Runs:
         self._write(record, record.key)
 
     def _write(self, record: HaltedRun | None, key: str) -> None:
+        if record is not None:
+            self._keys.halted[key] = record  # before any call of the same name comes in
         task = asyncio.ensure_future(self._keys.remember(record, key))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)

@@ -29,6 +29,8 @@ class RoleContext:
     store_url: str = ""
     http: tuple[str, int] = ("127.0.0.1", 4400)
     gateway: tuple[str, int] = ("127.0.0.1", 4401)
+    has_gateway: bool = False
+    """Whether a gateway belongs to this installation: without it nothing is ready."""
     bus_urls: tuple[str, ...] = ()
     control_urls: tuple[str, ...] = ()
     config: dict[str, Any] | None = None

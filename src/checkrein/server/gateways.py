@@ -3,8 +3,10 @@
 Followed while the role works. A gateway that has not said so for FRESH_S serves no more.
 """
 
+import asyncio
 import logging
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 from checkrein.bus import subjects
 from checkrein.bus.identities import GatewayRecord
@@ -16,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 FRESH_S = 15.0
 RETRY_S = 0.5
+CONNECT_S = 0.5
 _ANYWHERE = ("http://0.0.0.0:", "http://[::]:", "http://:::")
 
 
@@ -71,3 +74,15 @@ def url_from(gateway: GatewayRecord, host: str) -> str:
             name = "127.0.0.1" if gateway.host == host else gateway.host
             return f"http://{name}:{gateway.url[len(prefix) :]}"
     return gateway.url
+
+
+async def serving(gateways: Gateways) -> bool:
+    """Whether one of those that say so takes connections now."""
+    for gateway in gateways.live().values():
+        parts = urlsplit(url_from(gateway, gateway.host))
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CONNECT_S):
+                _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            writer.close()
+            return True
+    return False

@@ -69,6 +69,7 @@ async def _serve(role: str, options: Options) -> int:
             store_url=options.store_url,
             http=options.http_address,
             gateway=options.gateway_address,
+            has_gateway=bool(options.gateway),
             bus_urls=options.bus_urls,
             control_urls=options.control_urls,
             config=read_settings(options.config, options.data),

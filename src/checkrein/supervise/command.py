@@ -41,7 +41,7 @@ from checkrein.supervise.supervisor import Supervisor
 from checkrein.supervise.through_gateway import level_of
 from checkrein.supervise.tree import Tree, hold, make_leaf
 from checkrein.supervise.unit import Unit
-from checkrein.supervise.witness import Witness, usual_names
+from checkrein.supervise.witness import Witness, is_meant, usual_names
 from checkrein.world import REAL, World
 
 _log = logging.getLogger(__name__)
@@ -294,12 +294,14 @@ class _Service:
         self, journal: Journal, unit: Unit, environment: dict[str, str], tasks: asyncio.TaskGroup
     ) -> None:
         """What goes past the gateway is recorded from now on."""
-        meant = "CHECKREIN_GATEWAY" in environment
+        meant = self.options.gateway != "never" and is_meant(environment)
         self.witness = Witness(journal, lambda: unit, environment, meant)
         self.walls.open(self.manifest.confined, self.witness.tell, self.local.vouch)
-        if self.manifest.confined is None:
-            sight = Sight(self.witness.tell, self.witness.interested, self.helpers)
-            self._looking = tasks.create_task(sight.keep(unit, self.world))
+        free = self.manifest.confined is None  # behind walls there is only work to be looked at
+        sight = Sight(
+            self.witness.tell, lambda *to: free and self.witness.interested(*to), self.helpers
+        )
+        self._looking = tasks.create_task(sight.keep(unit, self.world))
 
     async def _release(
         self, held: "launch.Held", supervisor: Supervisor, environment: dict[str, str],

@@ -1,11 +1,12 @@
 """The ladder of one unit: what to do, and when, to pause it and to stop it. Pure: no I/O, no clock.
 
-    fence     the agent's own boundary is told to refuse (the gateways join here when there are any)
+    fence     the agent's own boundary is told to refuse (the gateways hear of it by themselves, and
+              say so themselves)
     freeze    the tree stands still: from here on the halt is confirmed
     capture   what stood still is written down
     unwind    let go once more, behind the shut boundary, for `finally` blocks: at most two seconds
     kill      the whole tree, until nobody of it is left
-    revoke    its rights end
+    revoke    its rights end (its key at the gateways is taken back by control, and renewed no more)
 
 What it promises, whatever happens in whatever order:
 - A halt ends with a dead tree or keeps reporting that it did not; a later resume cannot undo it.

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 DIFFERENT_MAX = 64
 """So many different things are recorded of one run; then one line says that there was more."""
 _NAME_SERVICE_PORT = 53
+_BASES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_BASE_URL")
 _CALLS = {
     "ptrace": "looked into another process",
     "process_vm_readv": "read another process's memory",
@@ -99,9 +100,16 @@ class Witness:
         )  # fmt: skip
 
 
+def is_meant(environ: Mapping[str, str]) -> bool:
+    """Whether a program's calls are meant to go through the gateway, and nowhere else."""
+    gateway = environ.get("CHECKREIN_GATEWAY", "").rstrip("/")
+    bases = (environ.get(name, "") for name in _BASES)
+    return bool(gateway) and all(base.startswith(gateway) for base in bases if base)
+
+
 def usual_names(environ: Mapping[str, str]) -> dict[str, str]:
     """What of an environment a witness needs to know, and a later one."""
-    names = ("CHECKREIN_GATEWAY", "CHECKREIN_URL", "SSH_AUTH_SOCK")
+    names = ("CHECKREIN_GATEWAY", "CHECKREIN_URL", "SSH_AUTH_SOCK", *_BASES)
     return {name: environ[name] for name in names if name in environ}
 
 

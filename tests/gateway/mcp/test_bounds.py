@@ -52,7 +52,7 @@ async def test_one_agents_names_of_servers(
 
 
 async def test_tools_that_are_always_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pins, "PINS_MAX", 2)
+    monkeypatch.setattr(pins, "SERVER_PINS_MAX", 2)
     kept = Pins(REAL, None)
 
     async def listed(server: str, *names: str) -> int:

@@ -195,3 +195,15 @@ async def test_an_instrumented_agents_call_is_one_action(
         (returned,) = agent.of(events.ToolReturned)
         assert (passage["call_id"], passage["announced"]) == (returned.call_id, True)
         assert house.events("tool.returned") == []
+
+
+async def test_secrets_in_a_result_do_not_reach_the_agent(mcp_house: McpHouses) -> None:
+    secret = "AKIA" + "Q7ZJ4N5RTLW2XK6B"
+    async with mcp_house(pact=f"{PACT}redact: [secrets]\n") as house:
+        async with house.client("2026-07-28") as client:
+            result = await client.call_tool("echo", {"text": f"the key is {secret} here"})
+        assert secret not in text_of(result)
+        assert "the key is" in text_of(result)
+        assert str(result.structured_content).count(secret) == 0
+        (passage,) = house.events("passage")
+        assert sum(passage["redacted"].values()) > 0

@@ -67,9 +67,9 @@ async def test_an_agents_key_opens_its_own_sessions_and_nothing_else(stand: Stan
             "a key": await agent.post("/api/v1/agents/bot/keys", json={}),
             "a command": await agent.post("/api/v1/commands", json={}),
         }
-    assert {name: answer.status_code for name, answer in refused.items()} == dict.fromkeys(
-        refused, 403
-    )
+    codes = {name: answer.status_code for name, answer in refused.items()}
+    assert codes.pop("a gateway") == 400, "nobody opens one over the API"
+    assert codes == dict.fromkeys(codes, 403)
     assert good.status_code == 201
     bucket = await stand.control_bus.bucket(subjects.BUCKET_SESSIONS)
     (entry,) = await bucket.entries()
@@ -201,7 +201,11 @@ async def test_a_runs_key_is_given_to_the_runs_holder_only(stand: Stand) -> None
     async with stand.client() as client:
         key = (await added(client))["key"]
         theirs = (await opened(client, kind="supervisor", agents=["bot", "other"])).json()
-        gateway = (await opened(client, kind="gateway")).json()["session"]
+        gateway = SessionRecord(
+            session="gateway-1", kind="gateway", agents=["bot"], user="U", expires_at=2**62
+        )
+        sessions = await stand.control_bus.bucket(subjects.BUCKET_SESSIONS)
+        await sessions.put("gateway-1", encode(gateway))
         async with stand.client(headers=by(key)) as agent:
             own = (await opened(agent)).json()["session"]
             good = await token_for(agent, own)
@@ -211,7 +215,7 @@ async def test_a_runs_key_is_given_to_the_runs_holder_only(stand: Stand) -> None
                 "no such session": await token_for(agent, "no-such-session"),
                 "a session's name": await token_for(agent, "a.>"),
             }
-        answers["a gateway's"] = await token_for(client, gateway)
+        answers["a gateway's"] = await token_for(client, "gateway-1")
         answers["which agent"] = await token_for(client, theirs["session"])
         answers["no run"] = await token_for(client, own, run_id="*")
         held = RunRecord(

@@ -23,9 +23,12 @@ class Servers:
         self.told: dict[str, dict[str, int]] = {}
         self.away: set[str] = set()
         self.tries = 0
+        self.slow = asyncio.Event()
+        self.slow.set()
 
     async def push(self, server: str, revocations: Mapping[str, int]) -> None:
         self.tries += 1
+        await self.slow.wait()
         if server in self.away:
             raise Unreachable(f"{server} is away")
         self.told[server] = dict(revocations)
@@ -80,3 +83,20 @@ async def test_another_process_tells_what_one_has_written_and_left() -> None:
         for work in works:
             work.cancel()
     assert await bucket.keys() == ["Ulive"], "what has ended by itself is forgotten"
+
+
+async def test_what_was_read_earlier_never_lands_on_what_was_read_later() -> None:
+    memory, servers = MemoryServer(), Servers()
+    await session(memory, "s1", "bot")
+    told = Revoking(REAL, memory.connect(), servers.push)
+    servers.slow.clear()
+    async with asyncio.TaskGroup() as group:
+        told.again()
+        work = group.create_task(told.work())
+        await within(5, lambda: servers.tries == 2)
+        cutting = group.create_task(told.cut("bot"))
+        await asyncio.sleep(0.02)
+        servers.slow.set()
+        assert (await cutting).pending == []
+        work.cancel()
+    assert servers.told["events"].keys() == servers.told["control"].keys() == {"Us1", "Es1"}

@@ -21,6 +21,7 @@ from checkrein.gateway.mcp.link import Also, Link
 from checkrein.gateway.mcp.listing import shown
 from checkrein.gateway.mcp.pins import Seen
 from checkrein.gateway.mcp.rpc import Message
+from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.settings import McpServer
 from checkrein.gateway.types import META, Announced, Refusal
 from checkrein.gateway.visit import Visit
@@ -147,6 +148,7 @@ class Conversation:
         if run.hold.halted:
             why = f"run {run.run_id} was halted: {run.hold.rein.reason or 'no reason given'}"
             raise Refusal(403, "halted", why, advice="TERMINAL", by=run.hold.rein.issued_by)
+        gate.keys.check(caller)
         task = gate.fence.enter(run)
         try:
             yield run
@@ -180,6 +182,9 @@ class Conversation:
     async def _judged(self, message: Message, headers: Mapping[str, str], also: Also) -> Message:
         async with self._gate.visit(headers, "mcp", _said(message, headers)) as visit:
             name, arguments = _action(message)
+            screen = self._gate.screen_for(visit)
+            if screen.active:
+                arguments = screen.arguments(arguments)
             visit.facts |= {"kind": "tool", "name": name, "upstream": self._server.name}
             tool = None
             if message["method"] == "tools/call":
@@ -188,7 +193,9 @@ class Conversation:
                 name, arguments, known_tools=tuple(self.catalogue.tools) if tool else ()
             )
             try:
-                answer = await self._called(visit, message, call, tool, also)
+                answer = await self._called(visit, message, call, tool, screen, also)
+                if screen.counts:
+                    visit.facts["redacted"] = dict(screen.counts)
             except BaseException as error:
                 visit.fail_tool(call, error)
                 raise
@@ -213,8 +220,9 @@ class Conversation:
         )  # fmt: skip
 
     async def _called(
-        self, visit: Visit, message: Message, call: ToolCall, tool: Seen | None, also: Also
-    ) -> Message:
+        self, visit: Visit, message: Message, call: ToolCall, tool: Seen | None, screen: Screen,
+        also: Also,
+    ) -> Message:  # fmt: skip
         """Makes the call that was allowed, and checks what comes back. Raises Refusal."""
         if message["method"] == "tools/call" and tool is None:
             raise Refusal(
@@ -232,12 +240,10 @@ class Conversation:
             return answer
         self._refuse_sampling(answer)
         if message["method"] != "tools/call":
-            visit.end_tool(call, answer["result"])
-            return answer
-        screen = self._gate.screen_for(visit)
+            clean = screen.result(answer["result"])
+            visit.end_tool(call, clean)
+            return answer | {"result": clean}
         found = results.checked(answer, definition, screen)
-        if screen.counts:
-            visit.facts["redacted"] = dict(screen.counts)
         action = Action(kind="tool", name=call.name, arguments=call.arguments, call_id=call.call_id)
         if found.wrong:
             why = f"what {call.name} returned may not pass: {found.wrong}"

@@ -22,7 +22,8 @@ from checkrein.world import World
 RETRY_S = 0.5
 ATTEMPTS_MAX = 5
 AT_ONCE_MAX = 16
-PINS_MAX = 8_000
+PINS_MAX = 50_000
+SERVER_PINS_MAX = 8_000
 """Of one server: one that always has new tools is held to those."""
 _log = logging.getLogger(__name__)
 
@@ -106,9 +107,11 @@ class Pins:
         key, now = subjects.tool_key(server, name), self._world.now_ns()
         for _ in range(ATTEMPTS_MAX):
             known = self._pins.get(key)
-            if known is None and self._counts[server] >= PINS_MAX:
+            if known is None and len(self._pins) >= PINS_MAX:
+                raise Refusal(503, "busy", f"over {PINS_MAX} tools are pinned: no other is let in")
+            if known is None and self._counts[server] >= SERVER_PINS_MAX:
                 raise Refusal(
-                    503, "guard_error", f"{server} has listed over {PINS_MAX} tools by now, and "
+                    503, "busy", f"{server} has listed over {SERVER_PINS_MAX} tools by now, and "
                     f"{name} is a new one", advice="ESCALATE",
                 )  # fmt: skip
             if known is None:

@@ -29,7 +29,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 def checked(answer: Message, tool: dict[str, Any] | None, screen: Screen) -> Checked:
-    """`answer` has a result. Raises Refusal where `screen` does."""
+    """`answer` has a result. Never raises."""
     result = answer["result"]
     if not isinstance(result, dict):
         return Checked({}, wrong="its result is no object")
@@ -38,10 +38,12 @@ def checked(answer: Message, tool: dict[str, Any] | None, screen: Screen) -> Che
     content = result.get("content")
     if not isinstance(content, list):
         return Checked({}, wrong="its result has no list `content`")
-    if screen.active:
-        said = {name: result[name] for name in ("content", "structuredContent") if name in result}
-        result = result | screen.request(said)
-        content = result["content"]
+    said = {name: result[name] for name in ("content", "structuredContent") if name in result}
+    clean = screen.result(said)
+    if clean != said:
+        if not isinstance(clean, dict) or not isinstance(clean.get("content"), list):
+            return Checked({}, wrong="it could not be looked through for secrets")
+        result, content = result | clean, clean["content"]
     text = "\n".join(_texts(content))
     structured = result.get("structuredContent")
     if result.get("isError") is True:

@@ -82,10 +82,10 @@ class _Tunnel:
     ) -> None:
         server = McpServer(name=name, command=("",), timeout_s=TIMEOUT_S)
         self._request, self._answer = request, answer
+        self._agent = agent
+        self._served, self._known_as = gate.served_tools, f"{agent}/{name}"
         self._link = PipeLink(name, server.timeout_s, self._to_server)
-        self._known_as = (agent, f"{agent}/{name}")
-        self._served = gate.served_tools
-        catalogue = desk.catalogue(server, self._known_as[1])
+        catalogue = desk.catalogue(server, self._known_as)
         self._link.list_changed = catalogue.outdated
         self._conversation = Conversation(gate, server, self._link, catalogue)
         self._link.stray = self._conversation.filtering(self._to_client)
@@ -105,8 +105,8 @@ class _Tunnel:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._served.drop(*self._known_as)
             await self._conversation.close()
+            self._served.drop(self._agent, self._known_as)
             await self._last(b"")
 
     async def _last(self, word: bytes) -> None:

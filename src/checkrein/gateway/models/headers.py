@@ -6,7 +6,7 @@ from checkrein.bus.identities import AGENT_KEY, RUN_KEY
 
 _HOP = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
-    "te", "trailer", "transfer-encoding", "upgrade",
+    "te", "trailer", "transfer-encoding", "upgrade",  # codespell:ignore te
 })  # fmt: skip
 _OURS = frozenset({
     "host", "content-length", "content-type", "content-encoding", "accept-encoding", "expect",

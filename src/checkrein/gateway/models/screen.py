@@ -43,6 +43,9 @@ class Screen(Protocol):
         """A proposed tool call's arguments, as JSON or as a value: with what the tokens in them
         stand for. They are judged after this."""
 
+    def result(self, value: Any) -> Any:
+        """What a tool gave back to the agent, without secrets."""
+
     def channel(self) -> Channel:
         """For one text of an answer that comes in pieces."""
 
@@ -63,6 +66,9 @@ class NoScreen:
         return value
 
     def arguments(self, value: Any) -> Any:
+        return value
+
+    def result(self, value: Any) -> Any:
         return value
 
     def channel(self) -> Channel:

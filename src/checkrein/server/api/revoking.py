@@ -41,6 +41,7 @@ class Revoking:
         self._stale = dict.fromkeys(SERVERS, True)
         self._news = asyncio.Event()
         self._said: set[str] = set()
+        self._telling = asyncio.Lock()
 
     async def cut(self, agent: str, key: str = "") -> Cut:
         """Ends all sessions that speak for an agent; with `key` (the beginning of a key's digest),
@@ -103,7 +104,12 @@ class Revoking:
 
     async def _tell(self) -> list[str]:
         """Tells the servers that do not have it yet; those that still do not, as far as there is
-        anything that they must know."""
+        anything that they must know. One at a time, so that what was read earlier never lands on
+        what was read later."""
+        async with self._telling:
+            return await self._tell_all()
+
+    async def _tell_all(self) -> list[str]:
         try:
             wanted = await self._wanted()
         except BusError as error:

@@ -75,6 +75,7 @@ async def _serve(
     await services.agents.open()
     await services.pacts.open()
     gateways = services.gateways = await Gateways.open(context.control_bus, context.world)
+    services.has_gateway = context.has_gateway
     spawn(gateways.follow)
     spawn(services.tokens.follow)
     spawn(services.agents.follow)

@@ -80,6 +80,8 @@ class Services:
     beat_s: float = 10.0
     sessions_swept_ns: int | None = None
     gateways: Gateways | None = None
+    has_gateway: bool = False
+    """Whether one must serve before all is well."""
     """Set when the role begins to serve."""
     health: tuple[int, list[Any]] = field(default=(0, []))
 

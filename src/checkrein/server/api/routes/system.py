@@ -12,6 +12,7 @@ from checkrein.server.api.problems import ProblemBody
 from checkrein.server.api.routes.common import API, live_runs, raw_answer
 from checkrein.server.api.services import Services
 from checkrein.server.api.shapes import ENDED, Part, StatusLine
+from checkrein.server.gateways import serving
 
 HEALTH_KEPT_NS = 500_000_000
 HEALTH_WAIT_S = 1.0
@@ -51,6 +52,9 @@ async def health(services: Services) -> list[Part]:
     parts.append(Part(name="archive", ok=archive, detail="" if archive else "does not answer"))
     control = services.control_bus.connected and await _control_answers(services)
     parts.append(Part(name="control", ok=control, detail="" if control else "does not answer"))
+    if services.has_gateway:
+        serves = services.gateways is not None and await serving(services.gateways)
+        parts.append(Part(name="gateway", ok=serves, detail="" if serves else "does not answer"))
     services.health = (services.world.monotonic_ns(), parts)
     return list(parts)
 
