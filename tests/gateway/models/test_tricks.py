@@ -21,6 +21,14 @@ async def test_nobodys_body_is_not_even_read(serve: Serve) -> None:
             assert (found.status_code, code(found)) == (401, "checkrein_unauthenticated")
 
 
+async def test_a_key_in_the_address_goes_nowhere(serve: Serve) -> None:
+    async with raw_upstream(answer(BODY)) as upstream, serve(upstream.url) as served:
+        found = await post(served, path=f"{CHAT}?key={served.key}")
+        assert (found.status_code, code(found)) == (400, "checkrein_bad_request")
+        assert served.key not in found.text
+        assert upstream.requests == []
+
+
 @pytest.mark.parametrize("name", ["Model", "MODEL", "\u017ftream", "Tools", "me\u017f\u017fages"])
 async def test_a_name_that_some_servers_read_as_another_is_refused(serve: Serve, name: str) -> None:
     async with raw_upstream(answer(BODY)) as upstream, serve(upstream.url) as served:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from checkrein.events import strict
+from checkrein.events.joining import OUR_KEYS
 from checkrein.gateway.gate import Gate
 from checkrein.gateway.models import headers as heads
 from checkrein.gateway.models import reading
@@ -54,6 +55,8 @@ class Serving:
     async def _serve(self, provider: Provider, request: Request, answer: Answer) -> None:
         """Raises Refusal before the answer has begun."""
         way = way_of(provider, request.method, request.path)
+        if any(key in request.query for key in OUR_KEYS):
+            raise Refusal(400, "bad_request", "a key was sent in the address: it goes in a header")
         if not way.asks:
             await request.body(0)
             await first_of(self._look(provider, way, request, answer), request.gone())
