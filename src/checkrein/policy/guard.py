@@ -18,24 +18,14 @@ from typing import Any
 import msgspec
 
 from checkrein.policy import guards, loop
-from checkrein.policy.budgets import Reservations, Spent, has_budgets, limits, warning_marks
+from checkrein.policy.carried import flow_under, past_under
 from checkrein.policy.case import Case
 from checkrein.policy.conditions.types import EvaluationError
-from checkrein.policy.estimates import Estimates
+from checkrein.policy.facts import Facts
 from checkrein.policy.kinds import seems_read
-from checkrein.policy.prices import cost
 from checkrein.policy.rulebook import Book, Resolve, book_of
-from checkrein.policy.types import (
-    Action,
-    Budgets,
-    Deed,
-    Finding,
-    Pact,
-    Place,
-    Route,
-    ToolKind,
-    Verdict,
-)
+from checkrein.policy.run_budgets import RunBudgets
+from checkrein.policy.types import Action, Deed, Finding, Pact, Place, Route, Verdict
 
 OPEN_CALLS_MAX = 256
 REFUSALS_MAX = 5
@@ -59,29 +49,25 @@ class RunGuard:
         resolve: Resolve | None = None, profile: Any = None, watching: bool = False,
     ) -> None:  # fmt: skip
         self.place = place or Place()
-        self.spent = Spent(started_ns=started_ns)
-        self.reserved = Reservations()
+        self._run_budgets = RunBudgets(pact, started_ns)
+        self.spent = self._run_budgets.spent
+        self.reserved = self._run_budgets.reserved
+        self._facts = Facts(self.place, self.spent)
         self.loops = loop.LoopState()
         self.open: dict[str, Case] = {}
         self.once: set[tuple[str, str]] = set()
         self.now_ns = started_ns
         self.refused_in_a_row = 0
-        self.confidence = -1.0
         self.watching = watching
         self.task_past: Any = None
         self.resolve = resolve
         self.profile = profile
-        self._raised: dict[str, float] = {}
-        self.estimates = Estimates()
-        self._asked_chars: dict[str, int] = {}
-        self._model = ""
         self._ended: deque[tuple[Deed, bool]] = deque(maxlen=PAST_MAX)
-        self._warned: set[str] = set()
         self._lock = Lock()
         self.past: Any = None
         self.flow: Any = None
-        self._in_force = False
-        self._put_in_force(pact)
+        self._put_in_force(pact, None)
+        self._see_budgets()
 
     # -- before an action ---------------------------------------------------------------------
 
@@ -128,12 +114,7 @@ class RunGuard:
         with self._lock:
             self._see(now_ns)
             try:
-                found = guards.judge_budgets(self, None)
-                steps = self.budgets.steps
-                if found is None and steps is not None and self.spent.steps >= steps:
-                    found = guards.over(
-                        self.budgets, "steps", f"{self.spent.steps} of {steps} steps are used"
-                    )
+                found = guards.judge_step(self)
             except Exception as error:  # a guard that errs says no
                 found = guards.erred("budgets", "budgets", error)
             if found is not None and not self.watching:
@@ -141,7 +122,7 @@ class RunGuard:
             self.spent.steps += 1
             if found is not None:
                 return self._said("budgets", found)
-            return self._warning() or self._allow
+            return self._run_budgets.warning(self.now_ns, self.verdict) or self._allow
 
     def routed(self, model: str, now_ns: int) -> Route | None:
         """The route that the pact gives a call of this model; None: as it was asked. A condition
@@ -150,10 +131,7 @@ class RunGuard:
             if not self.book.routes:
                 return None
             self._see(now_ns)
-            facts = self._facts | {
-                "step": self.spent.steps, "model": model, "confidence": self.confidence,
-                "spent": self._spent(),
-            }  # fmt: skip
+            facts = self._facts.of_model(model, now_ns)
             for condition, route in self.book.routes:
                 with suppress(EvaluationError):
                     if condition(facts):
@@ -191,21 +169,14 @@ class RunGuard:
         taken for zero."""
         with self._lock:
             self._see(now_ns)
-            self.reserved.settle(call_id)
-            self.estimates.learn(self._asked_chars.pop(call_id, 0), input_tokens, output_tokens)
-            self._model = model or self._model
-            self.spent.tokens += input_tokens + output_tokens
-            if usd is not None:
-                self.spent.usd += usd
-            else:
-                self.spent.unpriced += 1
-                self.spent.unpriced_model = model
+            self._facts.model = model or self._facts.model
+            self._run_budgets.returned(call_id, model, input_tokens, output_tokens, usd)
 
     def placed(self, place: Place) -> None:
         """Whose run this is, as soon as that is known; the goal's own words are the user's."""
         with self._lock:
             before, self.place = self.place, place
-            self._facts.update(msgspec.structs.asdict(place))
+            self._facts.placed(place)
             if place.task_id != before.task_id:
                 self.task_past = self.book.task_past(place.task_id)
             if self.flow is None:
@@ -229,7 +200,7 @@ class RunGuard:
 
     def said_confidence(self, confidence: float) -> None:
         """How sure the agent says it is, from 0 to 1."""
-        self.confidence = float(confidence)
+        self._facts.confidence = float(confidence)
 
     def objections(self, output: Any) -> list[str]:
         """What the pact's `output` schema has against what the run hands over."""
@@ -247,8 +218,8 @@ class RunGuard:
         """Somebody has raised a budget of this run (`usd`, `tokens`, `tool_calls`, `steps`,
         `wall_s`) by so much. A name that is no budget changes nothing."""
         with self._lock:
-            self._raised[name] = self._raised.get(name, 0) + amount
-            self._set_budgets()
+            self._run_budgets.raised(name, amount)
+            self._see_budgets()
 
     def know(self, profile: Any) -> None:
         """Which flows are usual, for a run that began before that was known; one that began with a
@@ -264,7 +235,9 @@ class RunGuard:
         what the run did before (its last 256 calls)."""
         with self._lock:
             if pact.version != self.book.pact.version or not pact.version:
-                self._put_in_force(pact)
+                self._put_in_force(pact, self.book)
+                self._run_budgets.put_in_force(pact)
+                self._see_budgets()
 
     def forked(self) -> None:
         """To be called in a forked child: the lock may be one that another thread of the parent
@@ -279,48 +252,21 @@ class RunGuard:
     def pact(self) -> Pact:
         return self.book.pact
 
-    def _put_in_force(self, pact: Pact) -> None:
+    def _put_in_force(self, pact: Pact, before: Book | None) -> None:
         book = book_of(pact, self.resolve)
-        past = flow = None
         task_past = book.task_past(self.place.task_id)
-        if book.sequences is not None:
-            open_now = [(case.deed, None) for case in self.open.values()]
-            before = self.book.sequences if self._in_force else None
-            if before is not None and before is not book.sequences:
-                history = [*self._ended, *open_now]
-                past = book.sequences.go_on(before, self.past, history)
-            else:
-                past = book.sequences.new_state()
-                book.sequences.warm(past, [*self._ended, *open_now])
-        if book.flow is not None:
-            flow = book.flow.new_state(self.profile, self.place.task_type)
-            if self.place.goal:
-                book.flow.heard(flow, "user", self.place.goal)
+        in_flight = [(case.deed, None) for case in self.open.values()]
+        past = past_under(book, before, self.past, [*self._ended, *in_flight])
+        flow = flow_under(book, self.place, self.profile)
         self.book: Book = book
-        self._in_force = True
         self.past, self.task_past = past, task_past
         self.flow = flow if self.flow is None or flow is None else self.flow
         self._guards: dict[str, tuple[tuple[str, guards.Guard], ...]] = {}
         self._told = past is not None or self.flow is not None or bool(book.duties)
         self._allow = self.verdict(kind="allow")
-        self._facts: dict[str, Any] = {
-            **msgspec.structs.asdict(self.place), "args": {}, "tool": "", "kind": "", "step": 0,
-            "spent": {}, "confidence": -1.0, "model": "",
-        }  # fmt: skip
-        self._set_budgets()
 
-    def _set_budgets(self) -> None:
-        budgets = self.book.pact.budgets
-        more = {
-            name: getattr(budgets, name) + amount
-            for name, amount in self._raised.items()
-            if getattr(budgets, name, None) is not None
-        }
-        self.budgets: Budgets = msgspec.structs.replace(budgets, **more) if more else budgets
-        self._limited = msgspec.structs.replace(self.book.pact, budgets=self.budgets)
-        self.budgeted = has_budgets(self._limited)
-        self._marks = warning_marks(self._limited)
-        self._warned.clear()
+    def _see_budgets(self) -> None:
+        self.budgets, self.budgeted = self._run_budgets.budgets, self._run_budgets.some
 
     def _judge_tool(self, action: Action, *, granted: bool, counts: bool = True) -> Verdict:
         name, worst = "tools", None
@@ -353,7 +299,7 @@ class RunGuard:
                 kind="modify", guard="set", rule=f"tools.{action.name}.set",
                 reason="the pact gives these arguments", arguments=case.arguments,
             )  # fmt: skip
-        verdict = verdict or self._warning() or self._allow
+        verdict = verdict or self._run_budgets.warning(self.now_ns, self.verdict) or self._allow
         if case.duties and not verdict.duties:
             verdict = msgspec.structs.replace(verdict, duties=case.duties)
         return verdict
@@ -362,42 +308,16 @@ class RunGuard:
         arguments = action.arguments
         args = arguments if type(arguments) is dict else {"value": arguments}
         listed = self.book.tool(action.name)
-        kind = self._kind(listed, action) if listed.books else action.declared_kind
-        facts = self._facts_of(action, args, kind, listed) if self._told or listed.reads else {}
+        kind = listed.kind or action.declared_kind
+        facts: dict[str, Any] = {}
+        if self._told or listed.reads:
+            reads_spent = "spent" in listed.reads or self.past is not None
+            facts = self._facts.of_tool(action, args, kind, self.now_ns if reads_spent else None)
         deed = Deed(
             tool=action.name, args=args, call_id=action.call_id, kind=kind, at_ns=self.now_ns,
             facts=facts,
         )  # fmt: skip
         return Case(action, listed, deed)
-
-    def _facts_of(
-        self, action: Action, args: dict[str, Any], kind: ToolKind | None, listed: Any
-    ) -> dict[str, Any]:
-        """What conditions read; only made where one stands."""
-        facts = self._facts.copy()
-        facts["args"] = args
-        facts["tool"] = action.name
-        facts["kind"] = kind or ""
-        facts["step"] = self.spent.steps
-        facts["confidence"] = self.confidence
-        facts["model"] = self._model
-        if "spent" in listed.reads or self.past is not None:
-            facts["spent"] = self._spent()
-        return facts
-
-    def _spent(self) -> dict[str, Any]:
-        spent = self.spent
-        return {
-            "steps": spent.steps, "tool_calls": spent.tool_calls, "tokens": spent.tokens,
-            "usd": spent.usd, "wall_s": spent.wall_s(self.now_ns),
-        }  # fmt: skip
-
-    def _kind(self, listed: Any, action: Action) -> ToolKind | None:
-        for book in listed.books:
-            if book.rule.kind is not None:
-                kind: ToolKind = book.rule.kind
-                return kind
-        return action.declared_kind
 
     def _asked_of(self, case: Case) -> tuple[tuple[str, guards.Guard], ...]:
         asked = self._guards.get(case.action.name)
@@ -431,20 +351,9 @@ class RunGuard:
             verdict = self._said(name, found)
             return self._refuse(verdict) if verdict.kind == "deny" else verdict
         if self.budgeted:
-            self._reserve(action)
-        return (self._said(name, found) if found is not None else self._warning()) or self._allow
-
-    def _reserve(self, action: Action) -> None:
-        """What this call may cost at most, held back until it is back."""
-        if self.budgets.tokens is None and self.budgets.usd is None:
-            return
-        price = cost if self.budgets.usd is not None else _no_price
-        estimate = self.estimates.of(
-            action.provider, action.name, action.input_chars, action.tokens_max, price
-        )
-        if len(self._asked_chars) < OPEN_CALLS_MAX:
-            self._asked_chars[action.call_id] = action.input_chars
-        self.reserved.reserve(action.call_id, estimate.tokens, estimate.usd or 0.0)
+            self._run_budgets.reserve(action)
+        said = self._said(name, found) if found is not None else None
+        return said or self._run_budgets.warning(self.now_ns, self.verdict) or self._allow
 
     def verdict(self, **fields: Any) -> Verdict:
         """A verdict under this run's pact."""
@@ -480,32 +389,3 @@ class RunGuard:
             advice="TERMINAL",
             runaway=True,
         )
-
-    def _warning(self) -> Verdict | None:
-        """Once for each budget, when the share `warn_at` of it is used."""
-        if not self.budgeted:
-            return None
-        spent, marks = self.spent, self._marks
-        if (
-            spent.steps < marks[0]
-            and spent.tool_calls < marks[1]
-            and spent.tokens < marks[2]
-            and spent.usd < marks[3]
-            and spent.wall_s(self.now_ns) < marks[4]
-        ):
-            return None
-        warn_at = self.book.pact.warn_at
-        for limit in limits(self._limited, self.spent, self.now_ns):
-            if limit.share >= warn_at and limit.name not in self._warned:
-                self._warned.add(limit.name)
-                text = f"{limit} are used. Come to an end, or hand over what is left."
-                return self.verdict(
-                    kind="steer", guard="budgets", rule=f"budgets.{limit.name}",
-                    reason=f"{limit} used, {warn_at:.0%} is where the pact warns",
-                    guidance=text,
-                )  # fmt: skip
-        return None
-
-
-def _no_price(provider: str, model: str, input_tokens: int, output_tokens: int) -> float | None:
-    return None

@@ -158,6 +158,14 @@ def judge_budgets(run: "RunGuard", case: Case | None) -> Finding | None:
     return over_budget(run.budgets, run.spent, run.now_ns, case is not None) or over_reserved(run)
 
 
+def judge_step(run: "RunGuard") -> Finding | None:
+    """The budgets, where a step begins."""
+    found, budgets, used = judge_budgets(run, None), run.budgets, run.spent.steps
+    if found is None and budgets.steps is not None and used >= budgets.steps:
+        return over(budgets, "steps", f"{used} of {budgets.steps} steps are used")
+    return found
+
+
 def over_budget(budgets: Budgets, spent: Spent, now_ns: int, tool: bool) -> Finding | None:
     if tool and budgets.tool_calls is not None and spent.tool_calls >= budgets.tool_calls:
         return over(

@@ -16,7 +16,7 @@ import msgspec
 from checkrein.policy.arguments import Check, compile_arguments
 from checkrein.policy.compiling import names_for
 from checkrein.policy.conditions.types import Condition
-from checkrein.policy.types import Duty, Pact, ToolRule
+from checkrein.policy.types import Duty, Pact, ToolKind, ToolRule
 
 BOOKS_MAX = 256
 TOOLS_MAX = 4096
@@ -43,11 +43,12 @@ class ToolBook(msgspec.Struct, frozen=True):
 
 class Listed(msgspec.Struct, frozen=True):
     """What the pact and those it is within say of one tool. `missing`: the first of them that says
-    which tools there are and does not name this one."""
+    which tools there are and does not name this one. `kind`: the first that is said."""
 
     books: tuple[ToolBook, ...] = ()
     missing: Pact | None = None
     reads: frozenset[str] = frozenset()
+    kind: ToolKind | None = None
 
 
 class Book:
@@ -128,7 +129,8 @@ class Book:
         reads = frozenset().union(*(one.reads for one in found), *(
             condition.names for condition, _ in self.duties
         ))  # fmt: skip
-        return Listed(tuple(found), missing, reads)
+        kinds = (one.rule.kind for one in found if one.rule.kind is not None)
+        return Listed(tuple(found), missing, reads, next(kinds, None))
 
 
 def book_of(pact: Pact, resolve: Resolve | None = None) -> Book:

@@ -8,38 +8,37 @@ import logging
 import os
 import signal
 import sys
-import termios
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 
-from checkrein.bus.messages import RunRecord, SessionGrant, SessionRequest
-from checkrein.bus.types import Bus
-from checkrein.sdk.config import Endpoint, state_folder
+from checkrein.bus.messages import RunRecord, SessionGrant
+from checkrein.sdk.config import state_folder
 from checkrein.sdk.kept_pacts import KeptPacts
-from checkrein.supervise import front, launch, proc
+from checkrein.supervise import after_death, first_pact, front, launch, proc
 from checkrein.supervise.cgroup import Leaf
 from checkrein.supervise.confine.keeping import Confinement, settle
 from checkrein.supervise.confine.plan import CannotPlan, Plan
 from checkrein.supervise.confine.shelf import Shelf
+from checkrein.supervise.contact import Contact
+from checkrein.supervise.from_front import FromFront
 from checkrein.supervise.household import Household
 from checkrein.supervise.journal import Journal, RingRecording, host_name
 from checkrein.supervise.leftovers import Leftovers, is_empty
 from checkrein.supervise.link import Link
 from checkrein.supervise.local import LocalServer
 from checkrein.supervise.options import Options, agent_environment, task_of
-from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, ending
+from checkrein.supervise.outcome import UNKNOWN_EXIT
 from checkrein.supervise.place import Manifest, Place
 from checkrein.supervise.run_key import NoGateway, RunKey
-from checkrein.supervise.session import ServerUnreachable, ask
 from checkrein.supervise.shipping import Shipping
 from checkrein.supervise.sight import Sight
 from checkrein.supervise.supervisor import Supervisor
+from checkrein.supervise.terminal import Terminal
 from checkrein.supervise.through_gateway import level_of
-from checkrein.supervise.tree import Tree, hold, make_leaf
+from checkrein.supervise.tree import hold, make_leaf
 from checkrein.supervise.unit import Unit
 from checkrein.supervise.witness import Witness, is_meant, usual_names
 from checkrein.world import REAL, World
@@ -55,8 +54,6 @@ SWITCH_INTERVAL_S = 0.0005
 NOT_STARTED_EXIT = 125
 """What was to be supervised could not even be started as it was wanted."""
 DEATH_SIGNALS = {"continue": 0, "pause": int(signal.SIGSTOP), "halt": int(signal.SIGKILL)}
-PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1,
-             signal.SIGUSR2)  # fmt: skip
 
 
 def run(options: Options, world: World = REAL) -> int:
@@ -84,17 +81,16 @@ def run(options: Options, world: World = REAL) -> int:
         cgroup=str(leaf.path) if leaf is not None else "", lost_contact=options.lost_contact,
     )  # fmt: skip
     place = Place.make(manifest, environ)
-    terminal = launch.own_terminal()
+    terminal_fd = launch.own_terminal()
     shelf = Shelf()
 
     def serve(words: int, died: int) -> int:
-        service = _Service(options, world, place, terminal, words, died, os.getppid(), leaf,
-                           shelf)  # fmt: skip
+        service = _Service(options, world, place, terminal_fd, words, died, leaf, shelf)
         service.why_not_cgroup = why_not
         return service.main()
 
     def gave_up() -> None:
-        _without_supervisor(place, leaf)
+        after_death.give_up(place, leaf)
 
     return front.stand(serve, gave_up)
 
@@ -103,27 +99,26 @@ class _Service:
     """The supervisor's process."""
 
     def __init__(
-        self, options: Options, world: World, place: Place, terminal: int, words: int, died: int,
-        front_pid: int, leaf: Leaf | None, shelf: Shelf,
+        self, options: Options, world: World, place: Place, terminal_fd: int, words: int,
+        died: int, leaf: Leaf | None, shelf: Shelf,
     ) -> None:  # fmt: skip
         self.options, self.world, self.place = options, world, place
-        self.terminal, self.words, self.died = terminal, words, died
-        self.front_pid, self.leaf = front_pid, leaf
+        self.words, self.died, self.leaf = words, died, leaf
+        self.terminal = Terminal(terminal_fd)
+        self.front = FromFront(
+            os.getppid(), words, self.terminal, lambda words: self._say(words, True)
+        )
         self.why_not_cgroup = ""
         self.helpers: set[int] = set()
         self.walls = Confinement(world, options.confine, shelf, place, self.helpers)
-        self._carries = bool(options.pact) and not died
-        """Whether the pact of `--pact` is yet to be told to the server. Told again with a renewed
-        session, it would undo what has been pushed meanwhile."""
+        self.contact = Contact(options, again=bool(died))
         self.manifest = place.read() or Manifest(run=_nobody())
         self.key = RunKey(
-            world, options.gateway, self._endpoint, lambda words: self._say(words, True)
+            world, options.gateway, self.contact.endpoint, lambda words: self._say(words, True)
         )
         self.code = 1
         self._renewing: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._shell_group = os.getpgrp()
-        self._modes = _terminal_modes(terminal)
 
     def main(self) -> int:
         """The whole life of a supervisor; returns the program's exit code."""
@@ -143,11 +138,11 @@ class _Service:
         self.helpers.add(self.shipping.pid)
         held = None
         if not self.died:
-            held = launch.fork_held(self.leaf, self.terminal, self.walls.shelf)
+            held = launch.fork_held(self.leaf, self.terminal.fd, self.walls.shelf)
         try:
             asyncio.run(self._until_served(held))
         finally:
-            self._give_back_terminal()
+            self.terminal.give_back(self.code)
         return self.code
 
     async def _until_served(self, held: "launch.Held | None") -> None:
@@ -166,13 +161,11 @@ class _Service:
         supervisor.session = self.manifest.session
         supervisor.need(self.manifest.agents)
         supervisor.kept_pacts = KeptPacts(state_folder(self.options.environ).parent / "pacts")
-        if self.options.pact:
-            supervisor.pacts[self.options.agent if self.options.named else ""] = self.options.pact
-            supervisor.pacts[self.options.agent] = self.options.pact
+        first_pact.begin_by_own(supervisor, self.options)
         leftovers, shipping = self.leftovers, self.shipping
         leftovers.report(journal)
         supervisor.need(leftovers.agents)
-        link = Link(supervisor, self._ask, self._connect, self._granted(supervisor))
+        link = Link(supervisor, self.contact.ask, self.contact.connect, self._granted(supervisor))
         async with supervisor.serving(), _serving_socket(self.place, supervisor) as self.local:
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -206,19 +199,22 @@ class _Service:
                 await link.settled.wait()
         if link.error:
             self._say(f"no contact with the server, recording locally: {link.error}", True)
-            self._begin_by_kept(supervisor)
+            kept = first_pact.begin_by_kept(supervisor, self.options, self.world)
+            if kept:
+                self._say(kept, True)
         if self.why_not_cgroup:
             self._say(f"no cgroup ({self.why_not_cgroup}); sweeping instead", False)
         record = self.manifest.run
         if held is None:
-            tree = self._adopt()
+            self.helpers.add(os.getpid())
+            tree = after_death.adopt(self.manifest, self.leaf, self.front.pid, self.helpers)
             if tree is None:
                 return await self._close_books(supervisor, journal)
             self.key.take_over(self.manifest.run_key)
             unit = supervisor.take(tree, record, self.options.argv, again=True)
             self._look_on(journal, unit, self.manifest.environment, tasks)
             self.walls.armed = True
-            self._listen(supervisor, unit)
+            self.front.listen(supervisor, unit)
             await self._hear_standing(supervisor, link)
             if not unit.freezes:  # frozen by the one before, and not to stay so
                 tree.thaw()
@@ -237,7 +233,7 @@ class _Service:
                 self._remember(supervisor, ended=True)
                 return NOT_STARTED_EXIT
             unit = supervisor.take(tree, record, self.options.argv)
-            self._listen(supervisor, unit)
+            self.front.listen(supervisor, unit)
             self._remember(supervisor, confined=plan, environment=usual_names(environment))
             self._look_on(journal, unit, environment, tasks)
             try:
@@ -258,23 +254,6 @@ class _Service:
         self._remember(supervisor, ended=True)
         self._last_line(unit)
         return exited.shell_code
-
-    def _begin_by_kept(self, supervisor: Supervisor) -> None:
-        """Without a server and without a pact of its own, the agent begins by the last pact that
-        the server gave it."""
-        agent = self.options.agent
-        if self.options.pact or agent in supervisor.pact_sets:
-            return
-        found = supervisor.kept_pacts.find(agent, self.options.environment)
-        if found is None:
-            return
-        pact_set, at_ns = found
-        supervisor.pact_sets[agent] = pact_set
-        age_s = max(0, self.world.now_ns() - at_ns) / 1e9
-        self._say(
-            f"{agent} begins under the last pact that the server gave it, version "
-            f"{pact_set.enforced_version or 'default'}, {age_s:.0f} s old", True,
-        )  # fmt: skip
 
     async def _environment(
         self, held: "launch.Held", supervisor: Supervisor, grant: SessionGrant | None
@@ -309,7 +288,8 @@ class _Service:
     ) -> None:  # fmt: skip
         """The program begins. Raises CannotStart."""
         options = self.options
-        lost = self._lost_contact(supervisor)
+        standing = supervisor.pact_sets.get(options.agent)
+        lost = first_pact.lost_contact_of(standing, options.lost_contact)
         self._remember(supervisor, lost_contact=lost)
         watch = plan is None and self.witness.meant
         go = launch.Go(list(options.argv), environment, DEATH_SIGNALS[lost], plan, watch)
@@ -324,26 +304,14 @@ class _Service:
             self._say(f"confined to {plan.level}", False)
 
     async def _close_books(self, supervisor: Supervisor, journal: Journal) -> int:
-        """The program ended while no supervisor was there: with it, if its pact says so. Whoever is
-        left of it is stopped, and its run gets its end."""
-        manifest = self.manifest
-        self._hear_front(supervisor)
-        exited = supervisor.told_exits.get(manifest.main, UNKNOWN_EXIT)
-        self.helpers.add(os.getpid())
-        left = Tree(
-            manifest.run.run_id, manifest.main, -1, self.leaf, (self.front_pid, os.getpid()),
-            self.helpers, alone=True, exited=True,
+        """The program ended while no supervisor was there: with it, if its pact says so."""
+        self.front.hear(supervisor)
+        exited = supervisor.told_exits.get(self.manifest.main, UNKNOWN_EXIT)
+        await after_death.stop_the_rest(
+            self.manifest, self.leaf, self.front.pid, self.helpers, self.world,
+            self.options.limits.kill_ms,
         )  # fmt: skip
-        until_ns = self.world.monotonic_ns() + self.options.limits.kill_ms * 1_000_000
-        while left.survivors() and self.world.monotonic_ns() < until_ns:
-            left.kill()
-            await self.world.sleep(0.01)
-        left.close()
-        reason = ""
-        if manifest.lost_contact == "halt" and exited.signal == signal.SIGKILL:
-            reason = "its supervisor was killed, and its pact says lost_contact: halt"
-        end = ending(exited, halted=reason, ended_by_code=False, named=False)
-        journal.ended(manifest.run, 0, end, exited)
+        reason = after_death.close_books(self.manifest, exited, journal)
         self._remember(supervisor, ended=True)
         if reason:
             self._say(f"halted: {reason}", True)
@@ -358,117 +326,7 @@ class _Service:
         while supervisor.to_register and self.world.monotonic_ns() < until_ns:
             await self.world.sleep(0.005)
 
-    def _adopt(self) -> Tree | None:
-        """The tree that a killed supervisor left: the front is its parent now."""
-        now = proc.look(self.manifest.main) if self.manifest.main else None
-        if now is None or now.started != self.manifest.main_started or not proc.alive(now):
-            return None
-        tree = hold(self.manifest.run.run_id, now.pid, leaf=self.leaf, alone=True,
-                    roots=(self.front_pid, os.getpid()))  # fmt: skip
-        self.helpers.add(os.getpid())
-        return replace(tree, without=self.helpers)
-
-    def _lost_contact(self, supervisor: Supervisor) -> str:
-        standing = supervisor.pact_sets.get(self.options.agent)
-        found = self.options.lost_contact
-        if standing is not None and standing.enforced:
-            with suppress(Exception):
-                from checkrein.policy.pact_chain import read_chain
-
-                found = read_chain([(t.name, t.text) for t in standing.enforced]).lost_contact
-        return found if found in DEATH_SIGNALS else "continue"
-
-    # -- signals, the terminal, the front ------------------------------------------------------
-
-    def _listen(self, supervisor: Supervisor, unit: Unit) -> None:
-        loop = asyncio.get_running_loop()
-        for number in PASSED_ON:
-            loop.add_signal_handler(number, supervisor.forward, unit, number)
-        loop.add_signal_handler(signal.SIGCONT, self._continue, unit)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, front.PASSED_ON)
-        loop.add_signal_handler(signal.SIGCHLD, self._child_changed, supervisor, unit)
-        loop.add_reader(self.words, self._hear_front, supervisor)
-
-    def _child_changed(self, supervisor: Supervisor, unit: Unit) -> None:
-        """Orphans that ended are buried. If the program was stopped by the terminal, so is the
-        front, and the shell sees it."""
-        supervisor.reap()
-        if unit.exit is not None or unit.ladder.frozen or unit.ladder.halting:
-            return
-        with suppress(ChildProcessError):
-            told = os.waitid(os.P_PIDFD, unit.tree.pidfd, os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
-            if told is not None and told.si_status in (signal.SIGTSTP, signal.SIGTTIN,
-                                                       signal.SIGTTOU):  # fmt: skip
-                with suppress(ChildProcessError):
-                    os.waitid(os.P_PIDFD, unit.tree.pidfd, os.WSTOPPED | os.WNOHANG)
-                with suppress(ProcessLookupError):
-                    os.kill(self.front_pid, signal.SIGSTOP)
-
-    def _continue(self, unit: Unit) -> None:
-        """The shell has continued us: the program gets the terminal back, if we have it."""
-        if unit.exit is not None:
-            return
-        if self.terminal >= 0:
-            with suppress(OSError):
-                if os.tcgetpgrp(self.terminal) == self._shell_group:
-                    launch.take_foreground(self.terminal, unit.tree.main)
-        if not unit.ladder.frozen:
-            unit.tree.forward(signal.SIGCONT)
-
-    def _hear_front(self, supervisor: Supervisor) -> None:
-        try:
-            data = os.read(self.words, 4096)
-        except BlockingIOError:
-            return
-        if not data:
-            with suppress(ValueError):
-                asyncio.get_running_loop().remove_reader(self.words)
-            self._say("the process that was started was killed; the run goes on, supervised", True)
-            return
-        for line in data.decode().splitlines():
-            pid, code, number = (int(word) for word in line.split())
-            exited = Exit(code=code if code >= 0 else None, signal=number)
-            supervisor.told_exits[pid] = exited
-
-    def _give_back_terminal(self) -> None:
-        if self.terminal < 0:
-            return
-        launch.take_foreground(self.terminal, self._shell_group)
-        if self._modes is not None and self.code > 128:
-            with suppress(termios.error):
-                termios.tcsetattr(self.terminal, termios.TCSADRAIN, self._modes)
-
-    # -- the server ------------------------------------------------------------------------------
-
-    def _endpoint(self) -> Endpoint | None:
-        from checkrein.sdk import config
-
-        environ = self.options.environ
-        given = {"url": self.options.url} if self.options.url else {}
-        return config.endpoint(config.read(environ, **given), environ)
-
-    async def _ask(self, agents: list[str], session: str) -> SessionGrant:
-        endpoint = self._endpoint()
-        if endpoint is None or not endpoint.url:
-            raise ServerUnreachable("no server is named (CHECKREIN_URL), and none runs here")
-        request = SessionRequest(
-            kind="supervisor", agents=agents, session=session, room=self.options.room,
-            environment=self.options.environment, host=host_name(), pid=os.getpid(),
-            pacts={self.options.agent: self.options.pact} if self._carries else {},
-        )  # fmt: skip
-        grant = await ask(endpoint.url, endpoint.token, request)
-        self._carries = False
-        return grant
-
-    async def _connect(self, grant: SessionGrant) -> Bus:
-        from checkrein.bus import nats, subjects
-        from checkrein.bus.credentials import Credential
-
-        credential = Credential(grant.jwt, grant.seed)
-        return await nats.connect(
-            grant.control_urls, credential, name=f"supervisor {grant.session}",
-            inbox_prefix=subjects.inbox(grant.session),
-        )  # fmt: skip
+    # -- what a later supervisor must know ---------------------------------------------------
 
     def _granted(self, supervisor: Supervisor) -> Callable[[SessionGrant], None]:
         def granted(grant: SessionGrant) -> None:
@@ -523,32 +381,9 @@ async def _serving_socket(place: Place, supervisor: Supervisor) -> AsyncIterator
         await server.close()
 
 
-def _without_supervisor(place: Place, leaf: Leaf | None) -> None:
-    """Supervisors were killed again and again: what the pact says of lost contact is done here."""
-    manifest = place.read()
-    if manifest is None or not manifest.main:
-        return
-    what = manifest.lost_contact
-    if leaf is not None:
-        with suppress(OSError):
-            if what == "halt":
-                leaf.kill()
-            elif what == "pause":
-                leaf.freeze()
-    sys.stderr.write(f"checkrein: the run is not supervised any more (lost_contact: {what})\n")
-
-
 def _is_halted(unit: Unit) -> bool:
     main = unit.runs.get(unit.main_run)
     return unit.ladder.halting or (main is not None and main.status == "halted")
-
-
-def _terminal_modes(terminal: int) -> list[Any] | None:
-    if terminal < 0:
-        return None
-    with suppress(termios.error):
-        return list(termios.tcgetattr(terminal))
-    return None
 
 
 def _nobody() -> RunRecord:

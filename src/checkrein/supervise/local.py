@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -165,3 +165,12 @@ def short_path(folder: Path, fallback: Callable[[], Path]) -> Path:
     """A socket's path may have 107 bytes; a longer one goes to `fallback`'s folder."""
     path = folder / "agent.sock"
     return path if len(os.fsencode(path)) <= 100 else fallback() / "agent.sock"
+
+
+def holdings_of(peers: Iterable[Peer]) -> list[Holding]:
+    """What these processes say they enforce, those that say the same as one."""
+    counts: dict[Holding, int] = {}
+    for peer in peers:
+        for holding in peer.holdings:
+            counts[holding] = counts.get(holding, 0) + 1
+    return [msgspec.structs.replace(holding, processes=count) for holding, count in counts.items()]

@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 
 from checkrein.bus.messages import Progress
+from checkrein.supervise import happenings as h
 
 WAITING_MAX = 20_000
 REACHED_MAX = 20_000
@@ -48,3 +49,12 @@ class Reports:
         room = WAITING_MAX - len(self._waiting)
         for progress in reversed(taken[-room:] if room else []):
             self._waiting.appendleft(progress)
+
+
+def progress_of(report: h.Report, session: str, at_ns: int, nonce: str = "") -> Progress:
+    """A ladder's report as the receipt that goes out."""
+    return Progress(
+        command_id=report.command_id, session=session, run_id=report.run_id, epoch=report.epoch,
+        stage=report.stage, ms=report.ms, at=at_ns, by=report.by, confirmed=report.confirmed,
+        detail=report.detail, nonce=nonce,
+    )  # fmt: skip

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
-from checkrein.bus.messages import Order, Progress, RunRecord
-from checkrein.bus.orders import Accepted, Inbox, OrderRefused
-from checkrein.bus.pacts import OLD, REPEATED, Held, Holding, PactRefused, PactSet
+from checkrein.bus.messages import RunRecord
+from checkrein.bus.orders import Inbox
+from checkrein.bus.pacts import OLD, REPEATED, Held, PactRefused, PactSet
 from checkrein.bus.signed_pacts import PactInbox
 from checkrein.sdk.kept_pacts import KeptPacts
 from checkrein.sdk.local import Pacts
@@ -25,10 +25,11 @@ from checkrein.supervise.holding import Limits
 from checkrein.supervise.journal import Journal, host_name
 from checkrein.supervise.ladder import Ladder
 from checkrein.supervise.leasing import Leasing
-from checkrein.supervise.local import Peer
+from checkrein.supervise.local import Peer, holdings_of
 from checkrein.supervise.looking import Looking
+from checkrein.supervise.orders import Orders
 from checkrein.supervise.outcome import UNKNOWN_EXIT, Exit, bury
-from checkrein.supervise.reports import Reports
+from checkrein.supervise.reports import Reports, progress_of
 from checkrein.supervise.seeking import Seeking
 from checkrein.supervise.session import can_name_an_agent
 from checkrein.supervise.tree import Tree
@@ -76,7 +77,6 @@ class Supervisor:
         self.needs: set[str] = set()
         self.session = ""
         self.inbox: Inbox | None = None
-        self.orders_refused = 0
         self._reaps = reaps
         self._unit_of_run: dict[str, Unit] = {}
         self._finished: dict[Unit, asyncio.Event] = {}
@@ -85,6 +85,9 @@ class Supervisor:
         self._alarms: Alarms[Unit] = Alarms(world, self._ring)
         self._mains: set[int] = set()
         self._looking = Looking(world, self._answered, self.reap)
+        self._orders = Orders(
+            world, self._unit_of_run, self.reports, self._report, self._do_or_sweep, self.apply
+        )
         self._tasks: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -205,19 +208,11 @@ class Supervisor:
 
     def held(self, agents: Iterable[str]) -> Held:
         """What the processes here say they enforce, those that say the same as one."""
-        counts: dict[Holding, int] = {}
-        for unit in self.units.values():
-            for peer in unit.peers:
-                for holding in peer.holdings:
-                    counts[holding] = counts.get(holding, 0) + 1
         inbox = self.pact_inbox
         return Held(
             session=self.session, environment=self.environment, at=self.world.now_ns(),
             revisions={a: inbox.revision(a) if inbox is not None else 0 for a in agents},
-            holdings=[
-                msgspec.structs.replace(holding, processes=count)
-                for holding, count in counts.items()
-            ],
+            holdings=holdings_of(peer for unit in self.units.values() for peer in unit.peers),
         )  # fmt: skip
 
     # -- orders --------------------------------------------------------------------------------
@@ -226,90 +221,12 @@ class Supervisor:
         """An order, from wherever. What must not be obeyed is counted and said."""
         if self.inbox is None:
             return
-        at_ns = self.world.monotonic_ns()
-        try:
-            accepted = self.inbox.accept(signed)
-        except OrderRefused as error:
-            self.orders_refused += 1
-            _log.warning("%s", error)
-            why = f"{error.why}: {error.detail}"
-            self._report(h.Report(error.command_id, "", 0, "refused", 0.0, detail=why))
-            return
-        order = accepted.order
-        if order.verb == "probe":
-            self._probe(order, at_ns)
-        else:
-            self._obey(accepted, at_ns)
+        self._orders.deliver(self.inbox, signed)
         self.changed.set()
 
-    def _obey(self, accepted: Accepted, at_ns: int) -> None:
-        order = accepted.order
-        if order.verb in ("approve", "deny"):  # who waits for it asks again, and is answered
-            for run in accepted.runs:
-                unit = self._unit_of_run.get(run.run_id)
-                if unit is not None:
-                    unit.tell(
-                        h.Tell(
-                            order.command_id, order.verb, run.run_id, run.epoch, order.reason,
-                            order.issued_by, order.arguments,
-                        )
-                    )  # fmt: skip
-            return
-        by_unit: dict[Unit, list[tuple[str, int]]] = {}
-        for run in accepted.runs:
-            unit = self._unit_of_run.get(run.run_id)
-            if unit is None:
-                self._refuse(order, run.run_id, run.epoch, "no such run here")
-            else:
-                by_unit.setdefault(unit, []).append((run.run_id, run.epoch))
-        later: list[tuple[Unit, list[h.Act]]] = []
-        for unit, runs in by_unit.items():
-            ordered = h.Ordered(
-                order.command_id, order.verb, tuple(runs), order.reason, order.issued_by,
-                order.arguments,
-            )  # fmt: skip
-            if order.verb == "inspect":
-                self._inspect(unit, ordered, at_ns)
-            else:
-                acts = unit.ladder.step(at_ns, ordered)
-                for act in acts:
-                    if isinstance(act, h.Freeze):
-                        self._do_or_sweep(unit, act)
-                later.append((unit, [act for act in acts if not isinstance(act, h.Freeze)]))
-        for unit, acts in later:  # while the kernel is stopping them
-            self.apply(unit, acts)
-        epochs = {run.run_id: run.epoch for run in order.runs}
-        for run_id, why in accepted.refused:
-            if run_id in accepted.again:
-                self.reports.again(order.command_id, run_id)
-            else:
-                self._refuse(order, run_id, epochs.get(run_id, 0), why)
-
-    def _probe(self, order: Order, at_ns: int) -> None:
-        """Can this be stopped now? Asked of the kernel, for the tree each run is in."""
-        for run in order.runs:
-            unit = self._unit_of_run.get(run.run_id)
-            reach = unit is not None and unit.can_signal()
-            said = f"{unit.level} {unit.tree.method}" if unit is not None else "no such run here"
-            self._report(
-                h.Report(
-                    order.command_id, run.run_id, run.epoch, "probe", self._ms(at_ns),
-                    confirmed=reach, detail=said,
-                ),
-                order.nonce,
-            )  # fmt: skip
-
-    def _inspect(self, unit: Unit, ordered: h.Ordered, at_ns: int) -> None:
-        found = msgspec.json.encode(unit.tree.capture()).decode()
-        for run_id, epoch in ordered.runs:
-            report = h.Report(
-                ordered.command_id, run_id, epoch, "obeyed", self._ms(at_ns),
-                confirmed=True, detail=found,
-            )  # fmt: skip
-            self._report(report)
-
-    def _refuse(self, order: Order, run_id: str, epoch: int, why: str) -> None:
-        self._report(h.Report(order.command_id, run_id, epoch, "refused", 0.0, detail=why))
+    @property
+    def orders_refused(self) -> int:
+        return self._orders.refused
 
     # -- what the ladders want -----------------------------------------------------------------
 
@@ -474,22 +391,5 @@ class Supervisor:
     # -- small -----------------------------------------------------------------------------------
 
     def _report(self, report: h.Report, nonce: str = "") -> None:
-        self.reports.add(
-            Progress(
-                command_id=report.command_id,
-                session=self.session,
-                run_id=report.run_id,
-                epoch=report.epoch,
-                stage=report.stage,
-                ms=report.ms,
-                at=self.world.now_ns(),
-                by=report.by,
-                confirmed=report.confirmed,
-                detail=report.detail,
-                nonce=nonce,
-            )
-        )
+        self.reports.add(progress_of(report, self.session, self.world.now_ns(), nonce))
         self.changed.set()
-
-    def _ms(self, at_ns: int) -> float:
-        return round((self.world.monotonic_ns() - at_ns) / 1e6, 3)
