@@ -17,7 +17,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self._in_head = True
+        self._in_head = self._begun = True
         self._head_bytes = 0
         self._heads = 0
         self._heads_then = -1
@@ -40,18 +40,21 @@ class BoundedHttp(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
                 self.send_400_response(f"The headers are over {HEAD_BYTES_MAX} bytes.")
 
+    def on_message_begin(self) -> None:
+        self._begun = True
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._heads += 1
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._begun, self._head_bytes = True, False, 0
         super().on_message_complete()
 
     def _look(self) -> None:
-        begun = self._head_bytes > 0 or not self._heads
-        if self._in_head and begun and self._heads == self._heads_then:
+        if self._in_head and self._begun and self._heads == self._heads_then:
             self.transport.close()
             return
         self._heads_then = self._heads
