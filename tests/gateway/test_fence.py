@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from checkrein.bus.identities import Contained
+from checkrein.gateway import fence
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.types import Cut, Refusal
 from tests.sdk.fakes import house
@@ -152,3 +153,32 @@ async def _until(condition: Any) -> None:
             return
         await asyncio.sleep(0.005)
     raise AssertionError("not within the time")
+
+
+async def test_one_agent_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fence, "AGENT_CALLS_MAX", 2)
+    with house() as home:
+        scene = Scene(home)
+        runs = [scene.run("a"), scene.run("a"), scene.run("b")]
+        calls = [scene.call(runs[0], "1"), scene.call(runs[1], "2"), scene.call(runs[2], "3")]
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal, match="2 calls of agent a") as refused:
+            scene.fence.enter(runs[0])
+        assert (refused.value.status, scene.fence.in_flight) == (429, 3)
+        for each in calls:
+            each.cancel()
+        await asyncio.wait(calls)
+
+
+async def test_a_call_that_is_whole_before_it_is_cut_leaves_nothing_behind() -> None:
+    with house() as home:
+        scene = Scene(home)
+        run = scene.run("a")
+
+        async def whole() -> None:
+            task = scene.fence.enter(run)
+            scene.fence.contain("a", Contained(agent="a", reason="", issued_by="ann", at=0))
+            scene.fence.leave(run, task)
+
+        await asyncio.wait((asyncio.ensure_future(whole()),))
+        assert scene.fence._cut == {}

@@ -166,3 +166,40 @@ async def _until(condition: Any) -> None:
             return
         await asyncio.sleep(0.005)
     raise AssertionError("not within the time")
+
+
+async def test_what_cannot_be_read_of_who_is_shut_out_lets_nobody_in(book: Book) -> None:
+    for name in (subjects.BUCKET_CONTAINED, subjects.BUCKET_HALTED):
+        await (await book.bus.bucket(name)).put(subjects.token("bot"), b"\xc1 garbage")
+    keys = KeyBook(REAL, lambda agent, record: book.told.append((agent, bool(record))))
+    await keys.open(book.bus)
+    assert book.told == [("bot", True)]
+    assert keys.contained["bot"].reason
+    assert keys.halted[subjects.token("bot")].reason
+
+
+async def test_a_flood_of_unknown_keys_reads_the_agents_twice(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, readings = book.keys._buckets[subjects.BUCKET_AGENTS], 0
+    entries = bucket.entries
+
+    async def counted() -> Any:
+        nonlocal readings
+        readings += 1
+        await asyncio.sleep(0)
+        return await entries()
+
+    monkeypatch.setattr(bucket, "entries", counted)
+    await asyncio.gather(*(book.refused(f"cra_{number:064}") for number in range(200)))
+    assert readings == 2  # the first asks alone, the others share the next
+    await book.agent("late", "cra_" + "c" * 64)
+    caller = await book.keys.caller_of({"x-api-key": "cra_" + "c" * 64})
+    assert (caller.agent, readings) == ("late", 3)
+
+
+def test_two_keys_that_disagree_are_no_key() -> None:
+    with pytest.raises(Refusal, match="two keys"):
+        key_of({"authorization": f"Bearer {AGENT_KEY}", "x-api-key": RUN_KEY})
+    assert key_of({"authorization": f"Bearer {AGENT_KEY}", "x-api-key": AGENT_KEY}) == AGENT_KEY
+    assert key_of({"authorization": f"Bearer {AGENT_KEY}", "api-key": "unused"}) == AGENT_KEY

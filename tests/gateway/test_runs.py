@@ -9,6 +9,7 @@ from checkrein.bus import subjects
 from checkrein.bus.memory import MemoryServer
 from checkrein.bus.messages import RunRecord, encode
 from checkrein.bus.types import Entry
+from checkrein.gateway import runs
 from checkrein.gateway.types import CALL_HEADER, RUN_HEADER, STEP_HEADER, Refusal
 from checkrein.sdk.instruments.exchange import Request
 from checkrein.world import REAL
@@ -195,3 +196,33 @@ async def test_a_passage_names_the_guards_that_ran(gates: Gates) -> None:
     assert set(passage["guards"][1:]) == {"models", "budgets", "tools", "loops", "redact"}
     assert (passage.get("kind", "model"), passage["call_id"]) == ("model", model.call_id)
     assert house.of("tool.invoked")[0]["call_id"] == "model-said-1"
+
+
+async def test_one_agents_names_leave_room_for_others(
+    gates: Gates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "AGENT_RUNS_MAX", 3)
+    house = gates()
+    flooding = house.agent()
+    for number in range(3):
+        await call(house, flooding, **{RUN_HEADER: f"name-{number}"})
+    with pytest.raises(Refusal, match="3 runs of agent bot") as refused:
+        await call(house, flooding, **{RUN_HEADER: "one-more"})
+    assert refused.value.status == 429
+    await call(house, flooding, **{RUN_HEADER: "name-0"})
+    await call(house, house.agent("other"))
+
+
+async def test_a_halted_run_of_another_holder_does_not_come_back_as_a_name(gates: Gates) -> None:
+    house = await with_bus(gates)
+    key, run_id = house.agent(), REAL.uuid7()
+    record = RunRecord(
+        run_id=run_id, task_id="t" * 32, agent="bot", room="", environment="development",
+        session="s", holder="sdk", started_at=1,
+    )  # fmt: skip
+    house.keys._take_run(Entry(run_id, encode(record), 1))
+    assert await call(house, key, **{RUN_HEADER: run_id}) == run_id
+    await halted(house)
+    house.keys._take_run(Entry(run_id, b"", 2))  # ended, and forgotten by control
+    with pytest.raises(Refusal, match="was halted: enough"):
+        await call(house, key, **{RUN_HEADER: run_id})

@@ -133,7 +133,7 @@ def test_a_call_at_the_end_of_the_stack_is_judged_or_denied() -> None:
 
     from checkrein.sdk import quiet
 
-    limit = sys.getrecursionlimit()
+    limit, faults = sys.getrecursionlimit(), quiet.faults.copy()
     with house() as it:
         sys.setrecursionlimit(200)
         try:
@@ -145,6 +145,7 @@ def test_a_call_at_the_end_of_the_stack_is_judged_or_denied() -> None:
         judged = {e["arguments"]["n"] for e in it.recorder.of("tool.arguments")}
         assert set(made) <= judged
         quiet.faults.clear()
+        quiet.faults.update(faults)
 
 
 def test_the_deepest_argument_is_no_deeper_than_the_store_takes() -> None:

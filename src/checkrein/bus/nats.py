@@ -51,6 +51,7 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             await bus.open(urls, name)
     except nats.errors.AuthorizationError as error:
+        await bus.close()
         raise Refused(f"the bus at {', '.join(urls)} refused the credential") from error
     except (OSError, nats.errors.Error, TimeoutError) as error:
         await bus.close()

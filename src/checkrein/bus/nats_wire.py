@@ -33,6 +33,11 @@ class _Client(Client):
         else:
             await super()._process_err(err_msg)
 
+    async def _select_next_server(self) -> None:
+        if self._transport is not None:  # of an attempt that was refused: the library forgets it
+            self._transport.close()  # type: ignore[no-untyped-call] # the library has no types here
+        await super()._select_next_server()
+
 
 class Wire:
     """A connection that reconnects by itself for ever, once `open` has succeeded."""

@@ -13,6 +13,8 @@ from checkrein.gateway.types import Cut, Refusal
 from checkrein.sdk.run import Run
 
 CUT_WAIT_S = 2.0
+AGENT_CALLS_MAX = 512
+"""Of one agent in flight at once, held ones too: half of what may be open upstream."""
 RELEASE = "`checkrein release agent:{agent}` lets it in again; it cannot do so itself."
 
 
@@ -41,12 +43,19 @@ class Fence:
             raise shut_out(found)
 
     def enter(self, run: Run) -> asyncio.Task[object]:
-        """The current task is a call of this run, until `leave`."""
-        task = asyncio.current_task()
+        """The current task is a call of this run, until `leave`. Raises Refusal when the agent is
+        shut out, or has too many in flight."""
+        agent, task = run.info.agent, asyncio.current_task()
         if task is None:
             raise RuntimeError("a call of the gateway runs in a task")
+        self.check(agent)
+        if sum(len(self._calls[each]) for each in self._agents.get(agent, ())) >= AGENT_CALLS_MAX:
+            raise Refusal(
+                429, "busy", f"{AGENT_CALLS_MAX} calls of agent {agent} are under way",
+                advice="WAIT", retry_after_s=1.0,
+            )  # fmt: skip
         self._calls.setdefault(run.run_id, set()).add(task)
-        self._agents.setdefault(run.info.agent, set()).add(run.run_id)
+        self._agents.setdefault(agent, set()).add(run.run_id)
         self.in_flight += 1
         return task
 
@@ -55,6 +64,7 @@ class Fence:
         if calls is None or task not in calls:
             return
         self.in_flight -= 1
+        self._cut.pop(task, None)  # it was whole before it could be cut
         calls.discard(task)
         if not calls:
             del self._calls[run.run_id]

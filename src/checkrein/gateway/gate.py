@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from checkrein.bus.identities import Contained
 from checkrein.bus.types import Bucket
+from checkrein.gateway.announced import Announcements
 from checkrein.gateway.fence import Fence
 from checkrein.gateway.keybook import KeyBook
 from checkrein.gateway.known import KnownKeys
@@ -16,6 +17,7 @@ from checkrein.gateway.models.screen import ScreenFor
 from checkrein.gateway.names import load_names
 from checkrein.gateway.redaction import Screens
 from checkrein.gateway.runs import Runs
+from checkrein.gateway.served import ServedTools
 from checkrein.gateway.settings import Settings
 from checkrein.gateway.types import (
     CALL_HEADER,
@@ -52,10 +54,9 @@ class Gate:
         self.fence = fence
         self.known = known or KnownKeys()
         self.screens = Screens(world, settings, self.known, load_names(settings.names))
-        self.served_tools: dict[str, frozenset[str]] = {}
-        """The tools of each MCP server as last listed: they are judged when they are called here,
-        so not when a model proposes them."""
+        self.served_tools = ServedTools()
         self.screen_for: ScreenFor = self.screens
+        self._announcements = Announcements()
         self.open_bucket: Callable[[str], Awaitable[Bucket]] | None = None
         """How parts come to buckets of the control bus; None without one."""
 
@@ -69,7 +70,9 @@ class Gate:
         said = said or said_in(headers)
         self.fence.check(caller.agent)
         run, _ = await self.runs.of(caller, said)
+        self.keys.check(caller)  # what came while the run was looked for holds too
         task = self.fence.enter(run)
+        said = self._announcements.believed(run, said)
         token = RUN.set(run)
         visit = Visit(run, caller, said, protocol, self.world.monotonic_ns())
         try:
@@ -93,6 +96,7 @@ class Gate:
             raise
         finally:
             RUN.reset(token)
+            self._announcements.left(run, said, visit.status)
             self.fence.leave(run, task)
 
     async def caller(self, headers: Mapping[str, str]) -> Caller:

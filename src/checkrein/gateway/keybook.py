@@ -28,9 +28,12 @@ from checkrein.world import World
 
 _log = logging.getLogger(__name__)
 RETRY_S = 0.5
-READ_AGENTS_NS = 200_000_000
+LOOK_S = 1.0
+LOOKS_MAX = 16
+"""Keys that are looked up at once."""
 LOOKED_MAX = 4_096
 """Unknown digests that are remembered, so that a flood of them asks the bus once each."""
+_UNREADABLE = "what was written down of it cannot be read"
 _CREDENTIALS = ("authorization", "x-api-key", "api-key")
 T = TypeVar("T")
 
@@ -58,8 +61,10 @@ class KeyBook:
         self._agent_of: dict[str, str] = {}
         self._runs_keys: dict[str, RunToken] = {}
         self._looked: OrderedDict[str, None] = OrderedDict()
+        self._looking = asyncio.Semaphore(LOOKS_MAX)
+        self._reading = asyncio.Lock()
+        self._readings = 0
         self._buckets: dict[str, Bucket] = {}
-        self._read_agents_ns = -READ_AGENTS_NS
         self.runs: dict[str, RunRecord] = {}
         self.contained: dict[str, Contained] = {}
         self.halted: dict[str, HaltedRun] = {}
@@ -96,6 +101,11 @@ class KeyBook:
             raise _unknown("this is no key of an agent or a run")
         return found
 
+    def check(self, caller: Caller) -> None:
+        """Raises Refusal (401) for a caller whose agent was revoked since it was let in."""
+        if self._revoked(caller.agent):
+            raise _unknown(f"agent {caller.agent} was revoked")
+
     async def _of_run(self, key: str) -> Caller:
         digest = digest_of(key)
         token = self._runs_keys.get(digest)
@@ -105,12 +115,12 @@ class KeyBook:
             raise _unknown("this run's key is not known here: it is over, or was taken back")
         if token.expires_at <= self.world.now_ns():
             raise _unknown("this run's key has expired: nobody has renewed it")
-        if self._revoked(token.agent):
-            raise _unknown(f"agent {token.agent} was revoked")
-        return Caller(
+        caller = Caller(
             agent=token.agent, key=digest[:12], room=token.room, environment=token.environment,
             run_id=token.run_id, task_id=token.task_id, session=token.session,
         )  # fmt: skip
+        self.check(caller)
+        return caller
 
     async def _of_agent(self, key: str) -> Caller:
         digest = digest_of(key)
@@ -139,31 +149,40 @@ class KeyBook:
         record = self._agents.get(subjects.token(agent))
         return record is not None and record.revoked_at > 0
 
-    async def _look_at_agents(self, digest: str) -> None:
-        """Reads all agents for a key that none of them has: once for each key, and no more often
-        than a stranger with many keys should make us."""
-        now_ns = self.world.monotonic_ns()
-        if digest in self._looked or now_ns - self._read_agents_ns < READ_AGENTS_NS:
-            return
-        self._looked[digest], self._read_agents_ns = None, now_ns
-        await self._look(subjects.BUCKET_AGENTS, "")
-
-    async def _look(self, name: str, key: str) -> bool:
-        """Reads one key (all, if none is named) directly, once for each; True if it was read."""
-        bucket = self._buckets.get(name)
-        mark = f"{name}.{key}"
-        if bucket is None or (key and mark in self._looked):
+    def _is_new(self, mark: str) -> bool:
+        """Whether it is asked for the first time."""
+        if mark in self._looked:
             return False
         self._looked[mark] = None
         while len(self._looked) > LOOKED_MAX:
             self._looked.popitem(last=False)
-        take = self._takers()[name]
-        with suppress(BusError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                entry = await bucket.get(key) if key else None
-                for found in [entry] if entry else [] if key else await bucket.entries():
-                    take(found)
         return True
+
+    async def _look(self, name: str, key: str) -> bool:
+        """Reads one key directly, once for each; True if it was read."""
+        bucket = self._buckets.get(name)
+        if bucket is None or not self._is_new(f"{name}.{key}"):
+            return False
+        with suppress(BusError, TimeoutError):
+            async with asyncio.timeout(LOOK_S), self._looking:
+                entry = await bucket.get(key)
+                if entry is not None:
+                    self._takers()[name](entry)
+        return True
+
+    async def _look_at_agents(self, digest: str) -> None:
+        """Reads all agents for a key that none of them has, once for each key. However many ask,
+        one reading is under way, and whoever comes meanwhile shares the next."""
+        bucket, arrived = self._buckets.get(subjects.BUCKET_AGENTS), self._readings
+        if bucket is None or not self._is_new(digest):
+            return
+        with suppress(BusError, TimeoutError):
+            async with asyncio.timeout(LOOK_S), self._reading:
+                if self._readings > arrived:
+                    return  # one that began meanwhile is over
+                self._readings += 1
+                for entry in await bucket.entries():
+                    self._take_agent(entry)
 
     async def _follow(self, name: str, take: Callable[[Entry], None]) -> None:
         while True:
@@ -187,6 +206,8 @@ class KeyBook:
     def _take_contained(self, entry: Entry) -> None:
         found = _read(entry, Contained)
         agent = subjects.name_of(entry.key)
+        if found is None and entry.value:  # who cannot be read is not let in by it
+            found = Contained(agent=agent, reason=_UNREADABLE, issued_by="the gateway", at=0)
         if found is None:
             self.contained.pop(agent, None)
         else:
@@ -220,6 +241,8 @@ class KeyBook:
 
     def _take_halted(self, entry: Entry) -> None:
         found = _read(entry, HaltedRun)
+        if found is None and entry.value:
+            found = HaltedRun(agent="", name="", run_id="", reason=_UNREADABLE)
         if found is None:
             self.halted.pop(entry.key, None)
         else:
@@ -247,13 +270,17 @@ class KeyBook:
 
 
 def key_of(headers: Mapping[str, str]) -> str:
-    """The key that a request brings: a bearer token, or as a provider's client sends its own."""
-    for name in _CREDENTIALS:
-        given = headers.get(name, "").strip()
-        if given:
-            kind, _, rest = given.partition(" ")
-            return rest.strip() if kind.lower() == "bearer" else given
-    return ""
+    """The key that a request brings: a bearer token, or as a provider's client sends its own.
+    Raises Refusal when it brings two of ours."""
+    found = [key for name in _CREDENTIALS if (key := _given(headers.get(name, "")))]
+    if len(found) > 1 and len({key for key in found if key.startswith((AGENT_KEY, RUN_KEY))}) > 1:
+        raise Refusal(400, "bad_request", "two keys were sent, and they are not the same: send one")
+    return found[0] if found else ""
+
+
+def _given(value: str) -> str:
+    kind, _, rest = value.strip().partition(" ")
+    return rest.strip() if kind.lower() == "bearer" else value.strip()
 
 
 def _unknown(reason: str) -> Refusal:
@@ -269,7 +296,7 @@ def _read(entry: Entry, kind: type[T]) -> T | None:
     try:
         return decode(entry.value, kind)
     except MessageError as error:
-        _log.error("%s cannot be read, so it opens nothing: %s", entry.key, error)
+        _log.error("%s cannot be read, so nothing opens by it: %s", entry.key, error)
         return None
 
 

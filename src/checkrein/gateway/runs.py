@@ -27,6 +27,8 @@ from checkrein.world import is_uuid7
 SWEEP_S = 5.0
 MIRROR_KEPT_NS = 600_000_000_000
 RUNS_MAX = 10_000
+AGENT_RUNS_MAX = 1_000
+"""Of one agent, begun here: so that names it makes up leave room for others."""
 NAME_CHARS_MAX = 128
 AWAIT_S = 0.025
 AWAIT_TIMES = 60
@@ -56,6 +58,7 @@ class Runs:
         self._asked_ns: dict[str, int] = {}
         self._awaited_once: OrderedDict[str, None] = OrderedDict()
         self._writing: set[asyncio.Task[None]] = set()
+        self._halted_elsewhere: set[str] = set()
 
     async def of(self, caller: Caller, said: Announced) -> tuple[Run, Desk]:
         """The run that a call belongs to. Raises Refusal."""
@@ -117,6 +120,7 @@ class Runs:
                 idle_ns = run.world.monotonic_ns() - run.last_ns
                 if run_id not in self._keys.runs and idle_ns > MIRROR_KEPT_NS and not run.in_flight:
                     self._mirrored.pop(run_id, None)
+                    self._halted_elsewhere.discard(run_id)
                     desk.client.runs.pop(run_id, None)
                     desk.link.announcing.discard(run_id)
 
@@ -128,16 +132,21 @@ class Runs:
 
     def halted(self, run: Run) -> None:
         """A run of the gateway's own is over when it was halted and nothing is in flight. No other
-        takes its place until its calls have ceased."""
-        if run.inherited or run.ended:
+        takes its place until its calls have ceased; nor that of another holder's run, once its
+        holder has ended it and its id is but a name."""
+        if run.ended or (run.inherited and run.run_id in self._halted_elsewhere):
             return
         rein = run.hold.rein
-        run.end("halted", rein.reason)
+        name = run.run_id if run.inherited else run.info.labels.get("name", "")
         record = HaltedRun(
-            agent=run.info.agent, name=run.info.labels.get("name", ""), run_id=run.run_id,
+            agent=run.info.agent, name=name, run_id=run.run_id,
             reason=rein.reason, issued_by=rein.issued_by, at=run.world.now_ns(),
         )  # fmt: skip
-        self._own.pop((record.agent, record.name), None)
+        if run.inherited:
+            self._halted_elsewhere.add(run.run_id)
+        else:
+            run.end("halted", rein.reason)
+            self._own.pop((record.agent, record.name), None)
         self._asked_ns[record.key] = run.world.monotonic_ns()
         self._write(record, record.key)
 
@@ -181,6 +190,11 @@ class Runs:
             found = self._own.get(key)
         if found is None or found[0].ended:
             self._room_for_one()
+            if sum(agent == caller.agent for agent, _ in self._own) >= AGENT_RUNS_MAX:
+                raise Refusal(
+                    429, "busy", f"{AGENT_RUNS_MAX} runs of agent {caller.agent} are live at this "
+                    "gateway", advice="WAIT", retry_after_s=10.0,
+                )  # fmt: skip
             labels = {"through": "gateway"} | ({"name": key[1]} if key[1] else {})
             run = desk.client.new_run(
                 "", said.task_type, caller.agent, caller.room, labels,

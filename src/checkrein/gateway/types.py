@@ -7,10 +7,21 @@ import msgspec
 from checkrein.events.joining import CALL_HEADER, META, RUN_HEADER, STEP_HEADER, TASK_TYPE_HEADER
 
 __all__ = [
-    "CALL_HEADER", "META", "RUN_HEADER", "STEP_HEADER", "TASK_TYPE_HEADER", "Announced", "Caller",
-    "Cut", "Protocol", "Refusal",
+    "CALL_HEADER",
+    "META",
+    "RUN_HEADER",
+    "STEP_HEADER",
+    "TASK_TYPE_HEADER",
+    "UNNAMED",
+    "Announced",
+    "Caller",
+    "Cut",
+    "Protocol",
+    "Refusal",
 ]  # fmt: skip
 
+UNNAMED = "unnamed"
+"""What a model is called that nobody has named: on no list of allowed ones."""
 Protocol = Literal["openai", "anthropic", "mcp", "decide"]
 
 

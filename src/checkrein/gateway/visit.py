@@ -31,9 +31,10 @@ class Visit:
         self.protocol = protocol
         self.facts: dict[str, Any] = {}
         """What the passage will tell besides: `upstream`, `redacted`, `reported_model`, …"""
+        self.status = ""
+        """How it passed; "" until then."""
         self._started_ns = started_ns
         self._call_id = said.call_id
-        self._told = False
         self._ran: dict[str, None] = {}
 
     @property
@@ -128,9 +129,9 @@ class Visit:
 
     def passed(self, status: str, reason: str = "") -> None:
         """Writes down that the call passed (once): `ok refused cut failed`. Never raises."""
-        if self._told:
+        if self.status:
             return
-        self._told = True
+        self.status = status
         duration_ns = self.run.world.monotonic_ns() - self._started_ns
         self.run.record(
             events.Passage, call_id=self._call_id, path=self.protocol, announced=self.announced,

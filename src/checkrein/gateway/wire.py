@@ -14,6 +14,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
+BODY_S = 120.0
+"""So long a body may take to come; slower ones only keep a connection open."""
 _json = msgspec.json.Encoder().encode
 
 
@@ -23,7 +25,9 @@ class Request:
 
     __slots__ = ("_receive", "headers", "method", "path", "peer", "query")
 
-    _ONCE = frozenset(("content-length", "authorization", "host", "x-api-key", "content-type"))
+    _ONCE = frozenset(
+        ("content-length", "authorization", "host", "x-api-key", "api-key", "content-type")
+    )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method = str(scope["method"])
@@ -40,7 +44,16 @@ class Request:
                 raise Refusal(400, "bad_request", f"the header {name} was sent twice")
 
     async def body(self, bytes_max: int = BODY_BYTES_MAX) -> bytes:
-        """All of it. Raises Refusal: too large, or cut off."""
+        """All of it. Raises Refusal: too large, too slow, or cut off."""
+        try:
+            async with asyncio.timeout(BODY_S):
+                return await self._body(bytes_max)
+        except TimeoutError:
+            raise Refusal(
+                408, "bad_request", f"the body was not whole within {BODY_S:g} s"
+            ) from None
+
+    async def _body(self, bytes_max: int) -> bytes:
         length = self.headers.get("content-length", "")
         if length and (not length.isdigit() or int(length) > bytes_max):
             raise Refusal(413, "too_large", f"the body is over {bytes_max} bytes")
@@ -118,6 +131,9 @@ async def first_of(work: Awaitable[None], hung_up: Awaitable[None]) -> None:
             return
         working.cancel()
         await asyncio.wait((working,))
+        failed = None if working.cancelled() else working.exception()
+        if failed is not None and not isinstance(failed, Refusal):
+            raise failed  # of a refusal there is nobody left to tell
     finally:
         watching.cancel()
         if not working.done():

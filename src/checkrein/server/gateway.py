@@ -47,6 +47,7 @@ from checkrein.sdk.recorder import Recorder
 from checkrein.sdk.redacting import use_names
 from checkrein.sdk.run import Run
 from checkrein.server.context import RoleContext
+from checkrein.server.http_bounds import BoundedHttp
 from checkrein.server.listening import listen, listen_unix
 
 GRACE_S = 3
@@ -105,7 +106,7 @@ class _Gateway:
                 app, log_config=None, access_log=False, lifespan="off", server_header=False,
                 date_header=False, proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none",
-                http="httptools",
+                http=BoundedHttp,
             )
         )  # fmt: skip
         serving = group.create_task(server.serve(sockets=sockets))

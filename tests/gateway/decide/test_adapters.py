@@ -123,7 +123,7 @@ async def test_litellm_what_the_model_wants_called_is_judged(desk: Desk) -> None
 
 
 async def test_litellm_what_is_served_here_is_judged_when_it_is_called(desk: Desk) -> None:
-    desk.house.gate.served_tools["crm"] = frozenset(("refund",))
+    desk.house.gate.served_tools.take("bot", "crm", frozenset(("refund",)))
     told = await desk.litellm("response", tool_calls=wanted("refund", {"cents": 900}))
     assert told == {"action": "NONE"}
 

@@ -282,7 +282,8 @@ async def test_calls_that_never_come_back_are_ended(desk: Desk) -> None:
 
 
 async def test_an_announced_call_is_judged_and_recorded_once(desk: Desk) -> None:
-    headers = {"authorization": f"Bearer {desk.key}", "x-checkrein-call": "sdk-1"}
+    key = desk.house.run_key()
+    headers = {"authorization": f"Bearer {key}", "x-checkrein-call": "sdk-1"}
     body = {"tool": "look", "arguments": {}}
     answer = await desk.client.post("/decide", json=body, headers=headers)
     assert answer.json()["call_id"] == "sdk-1"

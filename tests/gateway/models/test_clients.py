@@ -282,7 +282,7 @@ async def test_tools_of_a_server_behind_the_gateway_are_judged_there(
     serve: Serve, upstream: str
 ) -> None:
     async with serve(upstream, TOOLS) as served, served.openai() as client:
-        served.house.gate.served_tools["pay"] = frozenset({"refund"})
+        served.house.gate.served_tools.take("bot", "pay", frozenset({"refund"}))
         first, _ = await chat_round(client, "scripted:refund-much")
         assert first.message.tool_calls
         assert served.house.of("tool.selected") == []
@@ -291,23 +291,34 @@ async def test_tools_of_a_server_behind_the_gateway_are_judged_there(
 async def test_what_an_sdk_has_announced_is_judged_and_not_recorded_again(
     serve: Serve, upstream: str
 ) -> None:
+    async with serve(upstream, TOOLS) as served:
+        served.key = served.house.run_key()
+        async with served.openai() as client:
+            more = {"extra_headers": {"x-checkrein-call": "c-1"}}
+            first = await client.chat.completions.create(
+                model="scripted:refund", messages=user("go"), tools=FUNCTIONS, **more
+            )
+            message = first.choices[0].message
+            assert message.tool_calls
+            result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "done"}
+            history = [*user("go"), message.model_dump(exclude_none=True), result]
+            await client.chat.completions.create(
+                model="scripted:refund", messages=history,
+                extra_headers={"x-checkrein-call": "c-2"},
+            )  # fmt: skip
+            types = served.house.recorder.types()
+            assert "model.request" not in types
+            assert "tool.invoked" not in types
+            assert [e["call_id"] for e in served.house.of("passage")] == ["c-1", "c-2"]
+            guard = served.house.run().seat._guard.enforced  # type: ignore[attr-defined]
+            assert guard.spent.tool_calls == 1
+            assert not guard.open
+
+
+async def test_the_tools_of_another_agents_server_are_judged_all_the_same(
+    serve: Serve, upstream: str
+) -> None:
     async with serve(upstream, TOOLS) as served, served.openai() as client:
-        more = {"extra_headers": {"x-checkrein-call": "c-1"}}
-        first = await client.chat.completions.create(
-            model="scripted:refund", messages=user("go"), tools=FUNCTIONS, **more
-        )
-        message = first.choices[0].message
-        assert message.tool_calls
-        result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "done"}
-        history = [*user("go"), message.model_dump(exclude_none=True), result]
-        await client.chat.completions.create(
-            model="scripted:refund", messages=history,
-            extra_headers={"x-checkrein-call": "c-2"},
-        )  # fmt: skip
-        types = served.house.recorder.types()
-        assert "model.request" not in types
-        assert "tool.invoked" not in types
-        assert [e["call_id"] for e in served.house.of("passage")] == ["c-1", "c-2"]
-        guard = served.house.run().seat._guard.enforced  # type: ignore[attr-defined]
-        assert guard.spent.tool_calls == 1
-        assert not guard.open
+        served.house.gate.served_tools.take("other", "pay", frozenset({"refund"}))
+        first, _ = await chat_round(client, "scripted:refund-much")
+        assert not first.message.tool_calls

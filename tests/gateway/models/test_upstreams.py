@@ -34,7 +34,7 @@ def two(first: str, second: str, **more: Any) -> Settings:
 
 async def test_the_real_key_goes_out_and_none_of_ours(serve: Serve) -> None:
     headers = {
-        "openai-organization": "org", "x-custom": "1", "cookie": "a=b", "x-api-key": "cra_second",
+        "openai-organization": "org", "x-custom": "1", "cookie": "a=b", "x-api-key": "of-another",
         "x-forwarded-for": "10.0.0.1", "x-sneaky": "Bearer crr_mine", "connection": "x-private",
         "x-private": "p", "idempotency-key": "i", "accept-encoding": "gzip",
     }  # fmt: skip

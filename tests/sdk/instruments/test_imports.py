@@ -85,6 +85,7 @@ def test_every_place_is_there() -> None:
     import agents  # noqa: F401
     import anthropic  # noqa: F401
     import langgraph.prebuilt  # noqa: F401
+    import mcp.client.session  # noqa: F401
     import openai  # noqa: F401
     import pydantic_ai  # noqa: F401
 
@@ -95,6 +96,7 @@ def test_every_place_is_there() -> None:
             "anthropic": [],
             "langchain-core": [],
             "langgraph-prebuilt": [],
+            "mcp": [],
             "openai-agents": [],
             "pydantic-ai-slim": [],
         }

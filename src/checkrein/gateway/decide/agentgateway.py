@@ -19,11 +19,11 @@ from typing import Any
 import msgspec
 
 from checkrein.events import strict
-from checkrein.gateway.decide.guardrails import UNNAMED, Guardrails, held_too_long
+from checkrein.gateway.decide.guardrails import Guardrails, held_too_long
 from checkrein.gateway.decide.open_calls import OpenCall, OpenCalls
 from checkrein.gateway.decide.words import is_verdict
 from checkrein.gateway.gate import Gate, said_in
-from checkrein.gateway.types import Refusal
+from checkrein.gateway.types import UNNAMED, Refusal
 from checkrein.gateway.wire import Answer, Request, first_of
 from checkrein.sdk.calls import ToolCall
 from checkrein.sdk.instruments import exchange
@@ -79,9 +79,11 @@ class AgentGateway:
         ways = {"/request": self._request, "/response": self._response}
         rest = request.path.removeprefix(PREFIX)
         if rest == "/authz" or rest.startswith("/authz/"):
+            await gate.keys.caller_of(request.headers)
             body = await request.body(BODY_BYTES_MAX)
             await first_of(self._authz(request, body, answer), request.gone())
         elif rest in ways and request.method == "POST":
+            await gate.keys.caller_of(request.headers)
             body = await request.body(BODY_BYTES_MAX)
             await first_of(self._webhook(ways[rest], request, body, answer), request.gone())
         else:

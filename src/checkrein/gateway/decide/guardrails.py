@@ -18,8 +18,6 @@ from checkrein.sdk.errors import Halted
 from checkrein.sdk.instruments.exchange import Answer, Request, estimated
 from checkrein.sdk.model_call import marked
 
-UNNAMED = "unnamed"
-"""What a model is called that whoever asks has not named: on no list of allowed ones."""
 WAIT_S = 30.0
 """How long whoever asks is let wait for a person or a paused run."""
 
@@ -94,7 +92,7 @@ class Guardrails:
     def _judge(self, visit: Visit, tool: str, arguments: Any, known: Sequence[str]) -> None:
         """Raises Refusal unless the pact lets the call be made as it is. What is served here is
         judged when it is called."""
-        if any(tool in tools for tools in self._gate.served_tools.values()):
+        if self._gate.served_tools.serves(visit.run.info.agent, tool):
             return
         verdict = visit.would(tool, arguments, known)
         if verdict.kind in ("allow", "steer"):

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from checkrein.gateway.decide.guardrails import UNNAMED, Guardrails
+from checkrein.gateway.decide.guardrails import Guardrails
 from checkrein.gateway.decide.words import is_verdict
 from checkrein.gateway.gate import Gate, said_in
-from checkrein.gateway.types import Announced, Refusal
+from checkrein.gateway.types import UNNAMED, Announced, Refusal
 from checkrein.gateway.wire import Answer, Request, first_of
 from checkrein.sdk.instruments import exchange
 
@@ -45,6 +45,7 @@ class LiteLlm:
     async def handle(self, gate: Gate, request: Request, answer: Answer) -> None:
         if request.path != PATH:
             raise Refusal(404, "no_route", f"LiteLLM's `api_base` is …{PREFIX}")
+        await gate.keys.caller_of(request.headers)
         asked = read(await request.body(BODY_BYTES_MAX))
         await first_of(self._answer(request, asked, answer), request.gone())
 

@@ -54,6 +54,7 @@ class Service:
             raise Refusal(404, "no_route", f"{request.path[:200]} is no path here: ask /decide")
         if request.method != "POST":
             raise Refusal(405, "bad_request", "/decide is asked by POST")
+        await gate.keys.caller_of(request.headers)
         asked = read(await request.body(BODY_BYTES_MAX))
         said = said_in(request.headers)
         if asked.run:

@@ -24,15 +24,17 @@ Tell = Callable[[list[Seen]], None]
 
 
 class Catalogue:
-    """The tools of one server as one client sees them. `spoken` is told whenever they are known."""
+    """The tools of one server as one client sees them. `spoken` is told of whichever agent uses
+    them, and of their names."""
 
     def __init__(
         self, server: str, trust: bool, pins: Pins, world: World,
-        spoken: Callable[[frozenset[str]], None] = lambda names: None,
+        spoken: Callable[[str, frozenset[str]], None] = lambda agent, names: None,
     ) -> None:  # fmt: skip
         self.server, self._trust, self._pins, self._world = server, trust, pins, world
         self._spoken = spoken
         self.tools: dict[str, Seen] = {}
+        self._names: frozenset[str] = frozenset()
         self._listed_ns: int | None = None
         self._stale = False
         self._listing = asyncio.Lock()
@@ -54,7 +56,8 @@ class Catalogue:
             self._take(seen)
         else:
             self.tools |= {each.tool["name"]: each for each in seen}
-            self._spoken(frozenset(self.tools))
+        self._names = frozenset(self.tools)
+        self._spoken(whose[0], self._names)
         return seen
 
     async def tool(
@@ -69,6 +72,7 @@ class Catalogue:
             await self._list(link, like, whose, tell)
         elif age_s > RELIST_S and (self._beside is None or self._beside.done()):
             self._beside = asyncio.ensure_future(self._quietly(link, like, whose, tell))
+        self._spoken(whose[0], self._names)
         return self.tools.get(name)
 
     def held(self, seen: Seen) -> str:
@@ -110,7 +114,6 @@ class Catalogue:
     def _take(self, seen: list[Seen]) -> None:
         self.tools = {each.tool["name"]: each for each in seen}
         self._listed_ns = self._world.monotonic_ns()
-        self._spoken(frozenset(self.tools))
 
 
 def _is_tool(value: Any) -> bool:

@@ -148,6 +148,7 @@ class Conversation:
         if run.hold.halted:
             why = f"run {run.run_id} was halted: {run.hold.rein.reason or 'no reason given'}"
             raise Refusal(403, "halted", why, advice="TERMINAL", by=run.hold.rein.issued_by)
+        gate.keys.check(caller)
         task = gate.fence.enter(run)
         try:
             yield run

@@ -21,6 +21,8 @@ from checkrein.gateway.types import Refusal
 
 CHILDREN_MAX = 64
 SESSIONS_MAX = 1_000
+AGENT_CHILDREN_MAX, AGENT_SESSIONS_MAX = 32, 500
+"""Of one agent, so that others find room."""
 IDLE_S = 1_800.0
 SWEEP_S = 15.0
 
@@ -55,7 +57,7 @@ class Desk:
         self.gate, self.pins, self._http = gate, pins, http
         self.sessions: dict[str, Session] = {}
         self._shared: dict[tuple[str, str, str], _Shared] = {}
-        self._children: set[Child] = set()
+        self._children: dict[Child, str] = {}
         self._starting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -74,7 +76,9 @@ class Desk:
         """A session of its own, not yet known by an id. Raises Refusal."""
         if len(self.sessions) >= SESSIONS_MAX:
             raise Refusal(503, "busy", f"over {SESSIONS_MAX} sessions are open")
-        child = await self._child(server) if server.command else None
+        if sum(each.agent == agent for each in self.sessions.values()) >= AGENT_SESSIONS_MAX:
+            raise Refusal(429, "busy", f"agent {agent} has {AGENT_SESSIONS_MAX} sessions open")
+        child = await self._child(server, agent) if server.command else None
         link: Link = child.link if child is not None else self._link(server)
         catalogue = self.catalogue(server)
         if child is not None:
@@ -118,7 +122,7 @@ class Desk:
             async with self._starting:
                 shared = self._shared.get(key)
                 if shared is None or (shared.child is not None and shared.child.link.broken):
-                    child = await self._child(server) if server.command else None
+                    child = await self._child(server, agent) if server.command else None
                     link: Link = child.link if child is not None else self._link(server)
                     shared = _Shared(link, self.catalogue(server), child)
                     if child is not None:
@@ -128,11 +132,10 @@ class Desk:
         return Conversation(self.gate, server, shared.link, shared.catalogue)
 
     def catalogue(self, server: McpServer, known_as: str = "") -> Catalogue:
-        name = known_as or server.name
-        served = self.gate.served_tools
+        name, served = known_as or server.name, self.gate.served_tools
 
-        def spoken(tools: frozenset[str]) -> None:
-            served[name] = tools
+        def spoken(agent: str, tools: frozenset[str]) -> None:
+            served.take(agent, name, tools)
 
         return Catalogue(name, server.trust_changes, self.pins, self.gate.world, spoken)
 
@@ -163,17 +166,20 @@ class Desk:
     def _link(self, server: McpServer) -> HttpLink:
         return HttpLink(server, self._http, lambda: os.environ.get(server.key_env, "").strip())
 
-    async def _child(self, server: McpServer) -> Child:
+    async def _child(self, server: McpServer, agent: str) -> Child:
         for child in [child for child in self._children if child.link.broken]:
             await self._end_child(child)
         if len(self._children) >= CHILDREN_MAX:
             raise Refusal(503, "busy", f"over {CHILDREN_MAX} tool servers run here already")
+        if sum(each == agent for each in self._children.values()) >= AGENT_CHILDREN_MAX:
+            why = f"{AGENT_CHILDREN_MAX} tool servers run here for agent {agent}"
+            raise Refusal(429, "busy", why)
         child = await children.start(server)
-        self._children.add(child)
+        self._children[child] = agent
         return child
 
     async def _end_child(self, child: Child) -> None:
-        self._children.discard(child)
+        self._children.pop(child, None)
         await child.close()
 
     async def _close(self, session: Session) -> None:

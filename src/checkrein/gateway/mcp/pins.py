@@ -6,6 +6,7 @@ What cannot be looked up is not trusted.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -22,6 +23,8 @@ RETRY_S = 0.5
 ATTEMPTS_MAX = 5
 AT_ONCE_MAX = 16
 PINS_MAX = 50_000
+SERVER_PINS_MAX = 8_000
+"""Of one server: one that always has new tools is held to those."""
 _log = logging.getLogger(__name__)
 
 OpenBucket = Callable[[str], Awaitable[Bucket]]
@@ -43,6 +46,7 @@ class Pins:
         self._world, self._open_bucket = world, open_bucket
         self._bucket: Bucket | None = None
         self._pins: dict[str, tuple[ToolPin, int]] = {}
+        self._counts: Counter[str] = Counter()
 
     async def open(self) -> None:
         """Raises BusError."""
@@ -105,6 +109,11 @@ class Pins:
             known = self._pins.get(key)
             if known is None and len(self._pins) >= PINS_MAX:
                 raise Refusal(503, "busy", f"over {PINS_MAX} tools are pinned: no other is let in")
+            if known is None and self._counts[server] >= SERVER_PINS_MAX:
+                raise Refusal(
+                    503, "busy", f"{server} has listed over {SERVER_PINS_MAX} tools by now, and "
+                    f"{name} is a new one", advice="ESCALATE",
+                )  # fmt: skip
             if known is None:
                 pin = ToolPin(
                     server=server, tool=name, digest=digest, parts=parts, description=text,
@@ -136,29 +145,40 @@ class Pins:
 
     async def _write(self, key: str, pin: ToolPin, revision: int) -> None:
         if self._bucket is None:
-            self._pins[key] = (pin, revision + 1)
+            revision += 1
         elif revision:
-            self._pins[key] = (pin, await self._bucket.update(key, encode(pin), revision))
+            revision = await self._bucket.update(key, encode(pin), revision)
         else:
-            self._pins[key] = (pin, await self._bucket.create(key, encode(pin)))
+            revision = await self._bucket.create(key, encode(pin))
+        self._keep(key, pin, revision)
+
+    def _keep(self, key: str, pin: ToolPin, revision: int) -> None:
+        if key not in self._pins:
+            self._counts[pin.server] += 1
+        self._pins[key] = (pin, revision)
+
+    def _drop(self, key: str) -> None:
+        known = self._pins.pop(key, None)
+        if known is not None:
+            self._counts[known[0].server] -= 1
 
     async def _read(self, key: str) -> None:
         if self._bucket is not None:
             entry = await self._bucket.get(key)
             if entry is None:
-                self._pins.pop(key, None)
+                self._drop(key)
             else:
                 self._take(entry)
 
     def _take(self, entry: Entry) -> None:
         if not entry.value:
-            self._pins.pop(entry.key, None)
+            self._drop(entry.key)
             return
         known = self._pins.get(entry.key)
         if known is not None and known[1] > entry.revision:
             return
         try:
-            self._pins[entry.key] = (decode(entry.value, ToolPin), entry.revision)
+            self._keep(entry.key, decode(entry.value, ToolPin), entry.revision)
         except MessageError as error:
             _log.error("the pinned tool %s cannot be read: %s", entry.key, error)
 

@@ -23,7 +23,9 @@ from checkrein.gateway.types import Cut, Refusal
 from checkrein.gateway.wire import Answer, Request
 
 PREFIX = "/mcp-stdio"
-TUNNELS_MAX = 500
+TUNNELS_MAX, AGENT_TUNNELS_MAX = 500, 250
+AGENT_NAMES_MAX = 64
+"""How many tool servers an agent may name: what each lists is kept for good."""
 TASKS_MAX = 512
 NAME_CHARS_MAX = 100
 TIMEOUT_S = 60.0
@@ -36,7 +38,8 @@ class Tunnels:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._open: set[asyncio.Task[Any]] = set()
+        self._open: dict[asyncio.Task[Any], str] = {}
+        self._names: dict[str, set[str]] = {}
 
     async def handle(self, gate: Gate, request: Request, answer: Answer) -> None:
         """Raises Refusal."""
@@ -46,15 +49,25 @@ class Tunnels:
             raise Refusal(404, "no_route", f"POST {PREFIX}/NAME is what `checkrein mcp` asks")
         if len(self._open) >= TUNNELS_MAX:
             raise Refusal(503, "busy", f"over {TUNNELS_MAX} of these are open")
+        self._check_agent(caller.agent, name)
         task = asyncio.current_task()
         if task is not None:
-            self._open.add(task)
+            self._open[task] = caller.agent
         tunnel = _Tunnel(gate, self._desk, request, answer, name, caller.agent)
         try:
             await tunnel.serve()
         finally:
             if task is not None:
-                self._open.discard(task)
+                self._open.pop(task, None)
+
+    def _check_agent(self, agent: str, name: str) -> None:
+        """Raises Refusal for an agent that would leave no room for others."""
+        if sum(each == agent for each in self._open.values()) >= AGENT_TUNNELS_MAX:
+            raise Refusal(429, "busy", f"agent {agent} has {AGENT_TUNNELS_MAX} of these open")
+        names = self._names.setdefault(agent, set())
+        if name not in names and len(names) >= AGENT_NAMES_MAX:
+            raise Refusal(429, "busy", f"agent {agent} has named {AGENT_NAMES_MAX} tool servers")
+        names.add(name)
 
     async def close(self) -> None:
         tasks = list(self._open)
@@ -69,6 +82,7 @@ class _Tunnel:
     ) -> None:
         server = McpServer(name=name, command=("",), timeout_s=TIMEOUT_S)
         self._request, self._answer = request, answer
+        self._agent = agent
         self._served, self._known_as = gate.served_tools, f"{agent}/{name}"
         self._link = PipeLink(name, server.timeout_s, self._to_server)
         catalogue = desk.catalogue(server, self._known_as)
@@ -92,7 +106,7 @@ class _Tunnel:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._conversation.close()
-            self._served.pop(self._known_as, None)
+            self._served.drop(self._agent, self._known_as)
             await self._last(b"")
 
     async def _last(self, word: bytes) -> None:

@@ -10,6 +10,8 @@ import msgspec
 from checkrein.sdk.instruments.exchange import Endpoint
 
 Item = dict[str, Any]
+NO_ID = "function:"
+"""With its tool's name behind it, what stands for the id of a call that has none."""
 encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -92,5 +94,5 @@ def dicts(value: Any) -> Iterator[Item]:
                 yield one
 
 
-__all__ = ["Endpoint", "Flowing", "Item", "Outcome", "Proposed", "Result", "dicts", "encode",
-           "parsed", "text_of"]  # fmt: skip
+__all__ = ["NO_ID", "Endpoint", "Flowing", "Item", "Outcome", "Proposed", "Result", "dicts",
+           "encode", "parsed", "text_of"]  # fmt: skip

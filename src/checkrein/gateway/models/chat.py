@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from checkrein.gateway.models.calls import (
+    NO_ID,
     Item,
     Outcome,
     Proposed,
@@ -28,7 +29,7 @@ def results(body: Mapping[str, Any]) -> list[Result]:
         if message.get("role") == "tool":
             found.append(Result(str(message.get("tool_call_id", "")), _said(message)))
         elif message.get("role") == "function":
-            found.append(Result(f"function:{message.get('name', '')}", _said(message)))
+            found.append(Result(f"{NO_ID}{message.get('name', '')}", _said(message)))
     return found
 
 
@@ -72,7 +73,7 @@ def _proposed(call: Item, where: Any) -> Proposed:
         custom = call.get("custom")
         inner = custom if isinstance(custom, dict) else {}
         name, arguments = str(inner.get("name", "")), inner.get("input")
-    return Proposed(str(call.get("id") or f"function:{name}"), name, arguments, where)
+    return Proposed(str(call.get("id") or f"{NO_ID}{name}"), name, arguments, where)
 
 
 def _with(call: Item, arguments: Any) -> Item:

@@ -41,8 +41,9 @@ def onward(headers: Mapping[str, str], protocol: str, key: str) -> dict[str, str
     return found
 
 
-def back(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The headers of an answer to the agent; of a name that comes twice, all values."""
+def back(headers: Iterable[tuple[str, str]], key: str = "") -> dict[str, str]:
+    """The headers of an answer to the agent; of a name that comes twice, all values. Never the real
+    key, nor what cannot be written into a header."""
     given = [(name.lower(), value) for name, value in headers]
     named = {
         one.strip().lower() for name, value in given if name == "connection"
@@ -50,7 +51,9 @@ def back(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     }  # fmt: skip
     found: dict[str, str] = {}
     for name, value in given:
-        if name in _HOP or name in _NOT_BACK or name in named:
+        if name in _HOP or name in _NOT_BACK or name in named or (key and key in value):
+            continue
+        if not value.isascii():
             continue
         found[name] = f"{found[name]}, {value}" if name in found else value
     return found

@@ -4,13 +4,18 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 import aiohttp
+import msgspec
 
 from checkrein.gateway.types import Refusal
 
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
 STREAM_BYTES_MAX = 256 * 1024 * 1024
+MARK = b"[redacted:key]"
 DRAIN_S = 0.2
 DRAIN_READS_MAX = 8
 
@@ -18,6 +23,16 @@ DRAIN_READS_MAX = 8
 def failed(upstream: str, why: str, status: int = 502, code: str = "upstream_failed") -> Refusal:
     """An upstream's fault, as the agent is told."""
     return Refusal(status, code, f"the upstream {upstream} {why}", advice="RETRYABLE")
+
+
+def value_of(data: bytes, key: bytes) -> Any:
+    """JSON without the real key, however that is written. Raises what decoding does."""
+    if key and key in data:
+        data = data.replace(key, MARK)
+    value = _decode(data)
+    if key and b"\\" in data and key in (plain := _encode(value)):
+        value = _decode(plain.replace(key, MARK))
+    return value
 
 
 class Inflater:

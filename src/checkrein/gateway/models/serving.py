@@ -1,16 +1,17 @@
 """One request to a model, from the agent's bytes to the end of the answer."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from checkrein.events import strict
+from checkrein.events.joining import OUR_KEYS
 from checkrein.gateway.gate import Gate
 from checkrein.gateway.models import headers as heads
 from checkrein.gateway.models import reading
-from checkrein.gateway.models.reading import failed
+from checkrein.gateway.models.reading import MARK, failed, value_of
 from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.models.speech import Provider, Speech, Way, way_of
 from checkrein.gateway.models.streaming import Streaming
@@ -18,16 +19,23 @@ from checkrein.gateway.models.tools import Proposals
 from checkrein.gateway.models.turn import ODD, ProviderError, Turn
 from checkrein.gateway.models.upstream import Asked, Reply, Upstreams
 from checkrein.gateway.settings import Upstream
-from checkrein.gateway.types import Refusal
+from checkrein.gateway.types import UNNAMED, Refusal
 from checkrein.gateway.visit import Visit
 from checkrein.gateway.wire import Answer, Request, first_of
+from checkrein.policy.rulebook import book_of
 from checkrein.sdk.calls import marked
-from checkrein.sdk.errors import Halted
+from checkrein.sdk.errors import Denied
 from checkrein.sdk.instruments import exchange
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _SHOWN_CHARS = 2_000
+_JUDGED = frozenset({
+    "background", "functions", "input", "instructions", "max_completion_tokens",
+    "max_output_tokens", "max_tokens", "mcp_servers", "messages", "model", "n", "prompt", "stream",
+    "system", "tools", "web_search_options",
+})  # fmt: skip
+"""What is looked at in a request. Some servers take no notice of the case of a name."""
 
 
 class Serving:
@@ -47,10 +55,13 @@ class Serving:
     async def _serve(self, provider: Provider, request: Request, answer: Answer) -> None:
         """Raises Refusal before the answer has begun."""
         way = way_of(provider, request.method, request.path)
+        if any(key in request.query for key in OUR_KEYS):
+            raise Refusal(400, "bad_request", "a key was sent in the address: it goes in a header")
         if not way.asks:
             await request.body(0)
             await first_of(self._look(provider, way, request, answer), request.gone())
             return
+        await self._gate.caller(request.headers)  # nobody's body is not even read
         found = _read(await request.body())
         if way.speech is None:
             work = self._count(provider, way, request, answer, found)
@@ -129,11 +140,11 @@ class Serving:
             data = await self._error(reply)
             turn.broke(ProviderError(f"{response.status}: {_words(data)}"))
             turn.visit.passed("failed", f"the provider answered {response.status}")
-            await answer.whole(response.status, data, _json_head(response))
+            await answer.whole(response.status, data, _json_head(reply))
             return
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream" and turn.asked.stream:
-            head = heads.back(response.headers.items())
+            head = heads.back(response.headers.items(), reply.key)
             await Streaming(turn, screen, speech, self._proposals, answer).run(reply, head)
         elif kind == "application/json" or kind.endswith("+json"):
             await self._whole(turn, screen, speech, reply, answer)
@@ -144,7 +155,7 @@ class Serving:
         self, turn: Turn, screen: Screen, speech: Speech, reply: Reply, answer: Answer
     ) -> None:
         name = reply.upstream.name
-        value = _object(await _body(reply), name)
+        value = await _object(reply)
         try:
             said = speech.exchange.answer(value)
             turn.done(said)
@@ -161,14 +172,14 @@ class Serving:
         if turn.visit.announced:
             self._proposals.remember(turn.visit, said.tool_calls)
         turn.visit.passed("ok")
-        await answer.whole(reply.response.status, _encode(value), _json_head(reply.response))
+        await answer.whole(reply.response.status, _encode(value), _json_head(reply))
 
     async def _error(self, reply: Reply) -> bytes:
         """A provider's error as the agent may see it: its own JSON, or its words in a shape that
         clients read. Never the real key, whatever the provider repeats."""
         data = await _body(reply)
         try:
-            value = _decode(data)
+            value = value_of(data, reply.key.encode())
         except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
@@ -186,14 +197,17 @@ class Serving:
     ) -> None:
         """Counts a request's tokens: nothing is answered by a model, and yet its text leaves."""
         async with self._gate.visit(request.headers, provider) as visit:
-            if visit.run.hold.halted:
-                rein = visit.run.hold.rein
-                raise visit.refusal(Halted(rein.reason, visit.run.run_id, rein.issued_by))
+            await visit.run.hold.wait_async()
             body, upstream = self._routed(visit, found.value)
-            model = str(body.get("model") or "")
+            model = str(body.get("model") or UNNAMED)
             visit.facts |= {"kind": "model", "name": "count_tokens", "requested_model": model}
+            forbidding = book_of(visit.run.seat.pact).forbids_model(model)
+            if forbidding is not None:
+                why = f"the model `{model[:100]}` is not in the pact `{forbidding.pact}`"
+                raise visit.refusal(Denied(why, action="count_tokens", rule="models"))
             screen = self._gate.screen_for(visit)
-            raw = found.encoded if body is found.value and not screen.active else (
+            screens = screen.active or self._gate.known.within(found.encoded)
+            raw = found.encoded if body is found.value and not screens else (
                 _encode(screen.request(body))
             )  # fmt: skip
             asking = Asked("POST", way.path, request.query, request.headers, raw)
@@ -214,8 +228,8 @@ class Serving:
             if reply.response.status >= 400:
                 data = await self._error(reply)
             else:
-                data = _encode(_object(await _body(reply), reply.upstream.name))
-            await answer.whole(reply.response.status, data, _json_head(reply.response))
+                data = _encode(await _object(reply))
+            await answer.whole(reply.response.status, data, _json_head(reply))
         finally:
             reply.response.close()
 
@@ -229,6 +243,10 @@ def _read(raw: bytes) -> strict.Strict:
     value = found.value
     if not isinstance(value, dict):
         raise Refusal(400, "bad_request", "the request cannot be judged: it is no JSON object")
+    for name in value:
+        if name.casefold() != name and name.casefold() in _JUDGED:
+            why = f"a model server may read {name[:40]!r} as `{name.casefold()}`"
+            raise Refusal(400, "bad_request", f"the request cannot be judged: {why}")
     if not isinstance(value.get("model"), str | None):
         raise Refusal(400, "bad_request", "the request cannot be judged: `model` is no text")
     if value.get("background"):
@@ -241,7 +259,8 @@ def _read(raw: bytes) -> strict.Strict:
 
 def _asked(speech: Speech, body: Mapping[str, Any]) -> tuple[exchange.Request, list[str]]:
     try:
-        return speech.exchange.request(body), speech.provider_tools(body)
+        asked = speech.exchange.request(body)
+        return replace(asked, model=body.get("model") or UNNAMED), speech.provider_tools(body)
     except ODD as error:
         raise Refusal(
             400, "bad_request", f"the request cannot be judged: it is none of this endpoint's "
@@ -253,13 +272,15 @@ async def _body(reply: Reply) -> bytes:
     """The whole answer, without the real key. Raises Refusal."""
     data = await reading.whole(reply.response, reply.upstream.name, reply.upstream.chunk_s)
     if reply.key and (key := reply.key.encode()) in data:
-        data = data.replace(key, b"[redacted:key]")
+        data = data.replace(key, MARK)
     return data
 
 
-def _object(data: bytes, upstream: str) -> dict[str, Any]:
+async def _object(reply: Reply) -> dict[str, Any]:
+    """A good answer's body. Raises Refusal."""
+    data, upstream = await _body(reply), reply.upstream.name
     try:
-        value = _decode(data)
+        value = value_of(data, reply.key.encode())
     except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError) as error:
         raise failed(upstream, f"answers with what is not JSON ({error!r:.200})") from error
     if not isinstance(value, dict) or strict.too_deep(value, strict.DEPTH_MAX):
@@ -275,8 +296,10 @@ def _no_redirect(reply: Reply) -> None:
         )  # fmt: skip
 
 
-def _json_head(response: aiohttp.ClientResponse) -> dict[str, str]:
-    return heads.back(response.headers.items()) | {"content-type": "application/json"}
+def _json_head(reply: Reply) -> dict[str, str]:
+    return heads.back(reply.response.headers.items(), reply.key) | {
+        "content-type": "application/json"
+    }
 
 
 def _words(data: bytes) -> str:

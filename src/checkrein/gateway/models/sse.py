@@ -93,7 +93,7 @@ def _event(block: bytes) -> Event | None:
 
 
 def written(name: str, data: bytes) -> bytes:
-    """One event. `data` is on one line, as JSON is."""
-    if name:
+    """One event. `data` is on one line, as JSON is; a name that is not is left out."""
+    if name and "\n" not in name and "\r" not in name:
         return b"event: %b\ndata: %b\n\n" % (name.encode(), data)
     return b"data: %b\n\n" % data

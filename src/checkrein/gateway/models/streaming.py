@@ -16,9 +16,9 @@ from checkrein.gateway.models.upstream import Reply
 from checkrein.gateway.types import Refusal
 from checkrein.gateway.wire import Answer
 
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 KEEP_ALIVE_S = 15.0
+_OF_ERRORS = ("error", "code", "message", "param", "sequence_number", "request_id")
 _DONE_EVENT = sse.written("", DONE)
 
 
@@ -77,7 +77,7 @@ class Streaming:
                 continue
             item = self._item(data)
             if item.get("type") == "error" or (item.get("error") and not item.get("choices")):
-                out.append(sse.written(name, _encode(item)))
+                out.append(sse.written("error" if named else "", _encode(_error_in(item))))
                 self._failed(item)
                 break
             try:
@@ -99,10 +99,8 @@ class Streaming:
         await self._send(out)
 
     def _item(self, data: bytes) -> Item:
-        if self._key and self._key in data:
-            data = data.replace(self._key, b"[redacted:key]")
         try:
-            item: Any = _decode(data)
+            item: Any = reading.value_of(data, self._key)
         except (msgspec.MsgspecError, UnicodeError, ValueError, RecursionError) as error:
             why = f"streams what is not JSON ({error!r:.200})"
             raise failed(self._upstream, why) from error
@@ -166,3 +164,9 @@ class Streaming:
         if turn.visit.announced:
             self._proposals.remember(turn.visit, said.tool_calls)
         turn.visit.passed("ok")
+
+
+def _error_in(item: Item) -> Item:
+    """An event that tells an error, and nothing besides that could be taken for an answer."""
+    told = {name: item[name] for name in _OF_ERRORS if name in item}
+    return {"type": "error"} | told if "type" in item else told

@@ -8,11 +8,12 @@ run has done.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from checkrein.gateway.gate import Gate
-from checkrein.gateway.models.calls import Outcome, Proposed, Result
+from checkrein.gateway.models.calls import NO_ID, Outcome, Proposed, Result
 from checkrein.gateway.models.chat import Holds
 from checkrein.gateway.models.screen import Screen
 from checkrein.gateway.types import Refusal
@@ -36,11 +37,13 @@ class NoResult(Exception):
 
 
 class _Open(NamedTuple):
-    """A proposed call that the agent may be making. `call` None: it is recorded elsewhere."""
+    """A proposed call that the agent may be making. `call` None: it is recorded elsewhere. `turn`:
+    the model call that proposed it."""
 
     name: str
     arguments: Any
     call: ToolCall | None
+    turn: str
 
 
 class Proposals:
@@ -52,10 +55,11 @@ class Proposals:
 
     def holds(self, visit: Visit) -> Holds | None:
         """Which tools' calls are judged here when a model proposes them; None: of no tool."""
-        return None if visit.announced else self._is_the_agents
+        return None if visit.announced else partial(self._is_own, visit.run.info.agent)
 
-    def _is_the_agents(self, name: str) -> bool:
-        return not any(name in tools for tools in self._gate.served_tools.values())
+    def _is_own(self, agent: str, name: str) -> bool:
+        """Whether it is the agent itself that runs the tool."""
+        return not self._gate.served_tools.serves(agent, name)
 
     async def judge(
         self, visit: Visit, call: Proposed, known_tools: Sequence[str], screen: Screen
@@ -63,16 +67,19 @@ class Proposals:
         """What becomes of a call; waits where somebody has to approve it. Raises Refusal when the
         run itself may not go on."""
         arguments = screen.arguments(call.arguments)
-        if visit.announced or not self._is_the_agents(call.name):
+        if visit.announced or not self._is_own(visit.run.info.agent, call.name):
             return Outcome("", arguments)
         kept = self._open.setdefault(visit.run, OrderedDict())
         before = kept.get(call.id)
-        if before is not None and (before.name, before.arguments) == (call.name, arguments):
+        if before is not None and _is_the_same(before, call, arguments, visit):
             return Outcome("", before.call.arguments if before.call is not None else arguments)
         facts = dict(visit.facts)
         try:
             made = await visit.begin_tool(
-                call.name, arguments, known_tools=known_tools, call_id=call.id
+                call.name,
+                arguments,
+                known_tools=known_tools,
+                call_id=call.id if before is None else "",
             )
         except Refusal as refusal:
             if refusal.code != "denied":
@@ -82,7 +89,7 @@ class Proposals:
             visit.facts |= facts
         # It is the agent that makes the call: nothing of it is in flight here.
         visit.run.leave(made.call_id)
-        self._keep(visit, kept, call.id, _Open(call.name, arguments, made))
+        self._keep(visit, kept, call.id, _Open(call.name, arguments, made, visit.call_id))
         return Outcome("", made.arguments, made.changed)
 
     def remember(self, visit: Visit, calls: Iterable[Mapping[str, Any]]) -> None:
@@ -90,8 +97,8 @@ class Proposals:
         kept = self._open.setdefault(visit.run, OrderedDict())
         for call in calls:
             name = str(call.get("name", ""))
-            if call.get("id") and self._is_the_agents(name):
-                entry = _Open(name, call.get("arguments"), None)
+            if call.get("id") and self._is_own(visit.run.info.agent, name):
+                entry = _Open(name, call.get("arguments"), None, visit.call_id)
                 self._keep(visit, kept, str(call["id"]), entry)
 
     def waits(self, run: Run) -> bool:
@@ -115,11 +122,23 @@ class Proposals:
                 visit.end_tool(entry.call, result.value)
 
     def _keep(self, visit: Visit, kept: OrderedDict[str, _Open], key: str, entry: _Open) -> None:
+        over = [kept.pop(key)] if key in kept else []
         kept[key] = entry
         while len(kept) > OPEN_CALLS_MAX:
-            _, oldest = kept.popitem(last=False)
-            if oldest.call is not None:
-                visit.fail_tool(oldest.call, NoResult("nobody has said what became of it"))
+            over.append(kept.popitem(last=False)[1])
+        for each in over:
+            if each.call is not None:
+                visit.fail_tool(each.call, NoResult("nobody has said what became of it"))
+
+
+def _is_the_same(before: _Open, call: Proposed, arguments: Any, visit: Visit) -> bool:
+    """Whether an answer that was asked for again repeats a call that was judged already. Within one
+    answer, and under a name that is no id, it is another call."""
+    return (
+        (before.name, before.arguments) == (call.name, arguments)
+        and before.turn != visit.call_id
+        and bool(call.id) and not call.id.startswith(NO_ID)
+    )  # fmt: skip
 
 
 def _tell(run: Run, result: Result, entry: _Open) -> None:

@@ -168,9 +168,9 @@ def _python(environ: Mapping[str, str]) -> list[Path]:
     """Our own package with what it needs, and what the environment adds."""
     import checkrein
 
-    package = Path(checkrein.__file__ or "").resolve().parent
+    package = Path(checkrein.__file__ or "").resolve().parent.parent
     added = [Path(each) for each in environ.get("PYTHONPATH", "").split(os.pathsep) if each]
-    own = [Path(each) for each in sys.path if each and "site-packages" in each]
+    own = [Path(each) for each in sys.path if each and Path(each).is_dir()]
     pact = environ.get("CHECKREIN_PACT", "")
     return [package, Path(sys.prefix), Path(sys.base_prefix), *own, *added,
             *([Path(pact)] if pact else [])]  # fmt: skip
