@@ -301,7 +301,7 @@ def test_the_level_in_the_bucket_is_read_when_contact_comes_back() -> None:
 
         assert it.control.loop is not None
         asyncio.run_coroutine_threadsafe(put(), it.control.loop).result(10)
-        it.link._registered.clear()  # what a reconnect does
+        it.link._registering.again()  # what a reconnect does
         it.link._wake()
         wait_for(lambda: run.hold.halted)
         act()

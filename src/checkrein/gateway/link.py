@@ -207,7 +207,7 @@ class GatewayLink(BusLink):
             self._standing.move_to_end(run_id)
             while len(self._standing) > STANDING_MAX:
                 self._standing.popitem(last=False)
-        self._arrived.setdefault(order.command_id, self._world.monotonic_ns())
+        self._receipts.arrived(order.command_id)
         run = self._process.runs.get(run_id)
         if run is not None and run.inherited:
             run.obey(ordered)

@@ -6,70 +6,34 @@ import dataclasses
 import threading
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from checkrein.events import types as events
 from checkrein.policy import types as policy
 from checkrein.policy.types import Action, Pact, Verdict
 from checkrein.sdk import quiet, values
 from checkrein.sdk.allowance import Allowance
-from checkrein.sdk.asking import Question, Questions, approve, escalation_of
-from checkrein.sdk.errors import Denied, Halted
+from checkrein.sdk.asking import Questions, escalation_of
+from checkrein.sdk.errors import Halted
 from checkrein.sdk.guard import Seat
 from checkrein.sdk.hearing import Ear
 from checkrein.sdk.hold import Held, Hold
+from checkrein.sdk.host import Host
 from checkrein.sdk.place import Place
-from checkrein.sdk.purse import Purses
 from checkrein.sdk.redacting import redact_of
 from checkrein.sdk.rein import Answer, Ordered
+from checkrein.sdk.reporting import decision_of, iteration_of, pact_news_of
+from checkrein.sdk.runaway import Runaway
+from checkrein.sdk.standing import status_of
 from checkrein.sdk.step import Step, Steps, Tally
-from checkrein.sdk.types import Recording, RunInfo
-from checkrein.world import World
+from checkrein.sdk.step_verdict import settle_step
+from checkrein.sdk.types import RunInfo
 
 RUN: ContextVar["Run | None"] = ContextVar("checkrein_run", default=None)
 """The innermost run around this code."""
 
-_BACKSTOP_NS = 2_000_000_000
-"""How long after a runaway the server may take to halt the run before this process does."""
-
 
 _RAISED_MAX = 1_000
-
-
-class Host(Protocol):
-    """What a run asks of the process that it is in, and tells it. Nothing here raises an
-    Exception."""
-
-    world: World
-    recorder: Recording
-    purses: Purses
-
-    @property
-    def connected(self) -> bool:
-        """True while orders can reach this process."""
-
-    def place(self, info: RunInfo) -> Any:
-        """Where the run's events belong, as the recorder takes it."""
-
-    def next_call_id(self) -> str: ...
-    def price(self, provider: str, model: str, usage: tuple[int, int, int, int]) -> float | None:
-        """US dollars, or None when no price is known."""
-
-    def run_began(self, run: "Run") -> None: ...
-    def run_ended(self, run: "Run") -> None: ...
-    def changed(self, run: "Run") -> None:
-        """The run's state changed."""
-
-    def settled(self, run: "Run") -> None:
-        """The run is held, and its last call in flight has come back."""
-
-    def ask(self, question: Question) -> None:
-        """Has somebody asked, until it is answered or `unask`ed."""
-
-    def unask(self, question: Question) -> None: ...
-
-    def halt_children(self, parent: "Run", reason: str) -> None:
-        """Halts what was begun inside a halted run."""
 
 
 class Run:
@@ -114,8 +78,7 @@ class Run:
         self._explicit = False
         self._begun = False
         self._raised: set[tuple[str, str, str]] = set()
-        self._runaway_ns: int | None = None
-        self._runaway_reason = ""
+        self._runaway = Runaway(client.world)
         self._lock = threading.Lock()
         self._token: Token[Run | None] | None = None
         self._before: Run | None = None
@@ -220,7 +183,7 @@ class Run:
                 self.last_ns = now_ns
                 break
             self.leave(call_id)
-        if self._runaway_ns is not None:
+        if self._runaway.told:
             self._backstop(call_id)
 
     def leave(self, call_id: str) -> None:
@@ -237,7 +200,7 @@ class Run:
         self.end_step()
         verdict = self.seat.step(self.world.monotonic_ns())
         if verdict.kind not in ("allow", "modify"):
-            yield from self._settle_step(verdict, call_id)
+            yield from settle_step(self, verdict, call_id)
         self._redirect()
         self.step += 1
         step = Step(self.step, self.world.monotonic_ns())
@@ -247,24 +210,6 @@ class Run:
             input_tokens=self.tally.input_tokens_last,
         )  # fmt: skip
         return step
-
-    def _settle_step(self, verdict: Verdict, call_id: str) -> Questions[None]:
-        name = f"step {self.step + 1}"
-        arguments = {"step": self.step + 1}
-        action = Action(kind="model", name="step", arguments=arguments, call_id=call_id)
-        self.decided(action, verdict)
-        if verdict.kind == "steer":
-            self.advise(verdict.guidance or verdict.reason)
-            return
-        refusal: Verdict | None = verdict
-        if verdict.kind == "ask":
-            refusal = yield from approve(self, action, verdict, lambda _, now: self.seat.step(now))
-        if refusal is not None:
-            self.refused(refusal)
-            raise Denied(
-                refusal.reason, action=name, rule=refusal.rule or refusal.guard,
-                advice=refusal.advice,
-            )  # fmt: skip
 
     def end_step(self) -> None:
         """Ends the open step, if there is one, with its iteration record."""
@@ -277,13 +222,7 @@ class Run:
             input_tokens=step.input_tokens, output_tokens=step.output_tokens,
             duration_ns=duration_ns,
         )  # fmt: skip
-        self.record(
-            events.Iteration, goal=values.clean_text(self.goal, 2_000),
-            actions=step.named_actions(), tools=step.tools,
-            outcome=values.clean_text(step.outcome, 2_000),
-            confidence=step.confidence, tokens=step.input_tokens + step.output_tokens,
-            usd=step.usd, duration_ns=duration_ns,
-        )  # fmt: skip
+        self.record(events.Iteration, **iteration_of(step, self.goal, duration_ns))
 
     def model_step(self, context_hash: str, call_id: str) -> Questions[None]:
         """A model call is about to be made: a step of its own, unless the author counts steps."""
@@ -307,18 +246,7 @@ class Run:
             self.decided(action, verdict.beside)
             if verdict.kind == "allow":
                 return
-        self.record(
-            events.ScopeDecision, call_id=action.call_id,
-            action={
-                "kind": action.kind, "name": action.name,
-                "arguments": values.plain(action.arguments),
-            },
-            verdict=verdict.kind, guard=verdict.guard, rule=verdict.rule,
-            reason=values.clean_text(verdict.reason, 4_000), advice=verdict.advice,
-            pact=verdict.pact or self.seat.pact.pact,
-            pact_version=verdict.pact_version or self.seat.pact.version,
-            inputs=values.plain(verdict.inputs), runaway=verdict.runaway, shadow=verdict.shadow,
-        )  # fmt: skip
+        self.record(events.ScopeDecision, **decision_of(action, verdict, self.seat.pact))
 
     def adopt(self, pact: Pact, shadow: Pact | None, revision: int) -> bool:
         """Other pacts, from the next decision on; False, and the old ones stay, when that fails."""
@@ -330,12 +258,7 @@ class Run:
 
     def say_pact(self, rule: str, why: str, pact: Pact) -> None:
         """Records what became of a pact that was put in force while this run goes on."""
-        action = {"kind": "pact", "name": pact.pact, "arguments": None}
-        self.record(
-            events.ScopeDecision, call_id="", action=action, verdict="allow", guard="pact",
-            rule=rule, reason=values.clean_text(why, 4_000), pact=pact.pact,
-            pact_version=pact.version,
-        )  # fmt: skip
+        self.record(events.ScopeDecision, **pact_news_of(rule, why, pact))
 
     def raises(self, duty: tuple[str, str, str]) -> bool:
         """True once for each duty and action: it is raised once, however often it is tried."""
@@ -351,16 +274,14 @@ class Run:
         if not verdict.runaway or self.hold.halted:
             return
         if self.client.connected:
-            self._runaway_reason = verdict.reason
-            if self._runaway_ns is None:
-                self._runaway_ns = self.world.monotonic_ns()
+            self._runaway.tell(verdict.reason)
         else:
             self.halt(f"runaway: {verdict.reason}", f"rule:{verdict.guard or 'guard'}")
 
     def _backstop(self, call_id: str) -> None:
-        if self.world.monotonic_ns() - (self._runaway_ns or 0) >= _BACKSTOP_NS:
+        if self._runaway.overdue:
             self.leave(call_id)
-            self.halt(f"runaway: {self._runaway_reason}", "rule:guard")
+            self.halt(f"runaway: {self._runaway.reason}", "rule:guard")
             self.hold.check()
 
     def advise(self, text: str) -> None:
@@ -438,20 +359,7 @@ class Run:
     @property
     def status(self) -> str:
         """As `ps` shows it."""
-        if self.ended:
-            return self.ended_status
-        rein = self.hold.rein
-        if rein.state == "paused":
-            escalated = rein.order is not None and rein.order.verb == "escalate"
-            return "escalated" if escalated else "paused"
-        if rein.state == "halted":
-            return "halted"
-        if rein.lost_contact:
-            return "paused"
-        if self.hold.waits_for_human:
-            return "waiting_human"
-        calls = list(self.in_flight.values())
-        return f"waiting_{calls[-1][0]}" if calls else "running"
+        return self.ended_status if self.ended else status_of(self.hold, self.in_flight)
 
     def calls_in_flight(self) -> list[dict[str, Any]]:
         return [

@@ -10,36 +10,28 @@ import asyncio
 import os
 import socket
 import threading
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from checkrein.bus import subjects
-from checkrein.bus.messages import (
-    Beat,
-    BeatRun,
-    Holder,
-    Order,
-    Progress,
-    Registered,
-    Registration,
-    SessionGrant,
-    SessionRequest,
-    decode,
-    encode,
-)
+from checkrein.bus.messages import Holder, Order, SessionGrant, SessionRequest
 from checkrein.bus.types import Bus, BusError, Message
 from checkrein.sdk import quiet
 from checkrein.sdk.aside import aside
 from checkrein.sdk.asking import Question
 from checkrein.sdk.config import Endpoint
+from checkrein.sdk.links.beats import Beats
 from checkrein.sdk.links.contact import Contact
 from checkrein.sdk.links.leasing import Leasing
 from checkrein.sdk.links.obedience import Obedience
 from checkrein.sdk.links.pact_news import PactNews
 from checkrein.sdk.links.questions import Questions, ask_all, say_rest
-from checkrein.sdk.links.records import beat_of, ordered_of, record_of
+from checkrein.sdk.links.receipts import Receipts
+from checkrein.sdk.links.records import ordered_of
+from checkrein.sdk.links.registering import Registering
+from checkrein.sdk.links.renewal import keep_renewed
 from checkrein.sdk.links.session import NoSession
 from checkrein.sdk.links.shipping import Shipping
 from checkrein.sdk.links.types import Process, nobody
@@ -54,13 +46,6 @@ BEATS_APART_S = 0.1
 LOOK_S = 5.0
 """How often a server is looked for where none is known."""
 RETRY_S = 1.0
-RENEW_SHARE = 0.6
-"""Of a session's life, when it is renewed."""
-LOST_S = 4.0
-OUTBOX_MAX = 10_000
-ENDED_TOLD = 5
-"""An ended run is told in so many beats."""
-REMEMBERED_MAX = 1_000
 
 
 Connect = Callable[[SessionGrant], Awaitable[tuple[Bus, Bus]]]
@@ -93,10 +78,9 @@ class BusLink:
         self._ask = ask
         self._connect = connect
         self._shipping = shipping
-        self._outbox: deque[tuple[str, bytes]] = deque(maxlen=OUTBOX_MAX)
-        self._ended: deque[tuple[BeatRun, int]] = deque(maxlen=OUTBOX_MAX)
-        self._arrived: OrderedDict[str, int] = OrderedDict()
-        self._registered: set[str] = set()
+        self._receipts = Receipts(process.world, self.kind)
+        self._beats = Beats()
+        self._registering = Registering(process, self.kind)
         self._pacts: dict[str, str] = {}
         self._leasing = Leasing(process.recalled)
         self._pact_news = PactNews(process)
@@ -132,7 +116,7 @@ class BusLink:
 
     def ended(self, run: Run) -> None:
         self._obedience.gone(run)
-        self._ended.append((beat_of(run), ENDED_TOLD))
+        self._beats.ended(run)
         self._wake()
 
     def changed(self, run: Run) -> None:
@@ -178,15 +162,8 @@ class BusLink:
     def _report(
         self, order: Ordered, run_id: str, stage: str, detail: str, nonce: str = ""
     ) -> None:
-        now_ns = self._world.monotonic_ns()
-        since_ns = self._arrived.get(order.command_id, now_ns)
-        progress = Progress(
-            command_id=order.command_id, session=self._session, run_id=run_id, epoch=order.epoch,
-            stage=stage,  # type: ignore[arg-type] # one of Obedience's words
-            ms=round((now_ns - since_ns) / 1e6, 3), at=self._world.now_ns(), by=self.kind,
-            detail=detail, nonce=nonce, confirmed=self._sees(stage, run_id),
-        )  # fmt: skip
-        self._outbox.append((subjects.receipts(self._session), encode(progress)))
+        seen = self._sees(stage, run_id)
+        self._receipts.add(self._session, order, run_id, stage, detail, nonce, seen)
         self._wake()
 
     def _sees(self, stage: str, run_id: str) -> bool:
@@ -272,7 +249,7 @@ class BusLink:
             self._control = control
             self._contact.back()
             self._settled.set()
-            self._registered.clear()
+            self._registering.again()
             await self._until_stopped(endpoint, agents, grant, events, control, inbox)
         finally:
             self._control = None
@@ -296,12 +273,13 @@ class BusLink:
         self, endpoint: Endpoint, agents: list[str], grant: SessionGrant, events: Bus,
         control: Bus, inbox: "Inbox",
     ) -> None:  # fmt: skip
+        again = partial(self._granted, endpoint, agents)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._shipping.run(events, set(agents), stop))
             try:
                 async with asyncio.TaskGroup() as serving:
-                    serving.create_task(self._renew(endpoint, agents, grant, events, control))
+                    serving.create_task(keep_renewed(grant, again, events, control, self._world))
                     serving.create_task(self._attend(agents, control, inbox))
                     serving.create_task(self._pact_news.run(agents, control, self._session))
                     serving.create_task(self._ask_all(control, bytes.fromhex(grant.control_key)))
@@ -328,41 +306,10 @@ class BusLink:
         with suppress(BusError, TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._beat(control)
-                await self._flush(control)
+                await self._receipts.flush(control)
                 await say_rest(self._questions, control, self._session, key)
         if control.connected:
             await self._shipping.drain(self._drain_s)
-
-    async def _renew(
-        self, endpoint: Endpoint, agents: list[str], grant: SessionGrant, events: Bus, control: Bus
-    ) -> None:
-        from checkrein.bus.credentials import Credential
-
-        while True:
-            left_s = (grant.expires_at - self._world.now_ns()) / 1e9
-            await self._until_due(max(1.0, left_s * RENEW_SHARE), control)
-            try:
-                grant = await self._granted(endpoint, agents)
-            except NoSession as error:
-                quiet.warn_once("renewal", "checkrein: the session was not renewed: %s", error)
-                continue
-            for bus in (events, control):
-                renew = getattr(bus, "renew", None)
-                if renew is not None:
-                    renew(Credential(grant.jwt, grant.seed))
-
-    async def _until_due(self, seconds: float, control: Bus) -> None:
-        """So long, or until contact is lost for LOST_S: the credential may have been taken back,
-        and one without whom that was about is granted still."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + seconds
-        heard = loop.time()
-        while loop.time() < due:
-            await asyncio.sleep(min(1.0, max(0.01, due - loop.time())))
-            if control.connected:
-                heard = loop.time()
-            elif loop.time() - heard > LOST_S:
-                return
 
     async def _listen(self, control: Bus, inbox: "Inbox") -> None:
         async def heard(message: Message) -> None:
@@ -375,7 +322,7 @@ class BusLink:
         def connection(up: bool) -> None:
             if up:
                 self._pact_news.tell()
-                self._registered.clear()
+                self._registering.again()
                 self._contact.back()
                 self._questions.nudge()
                 self._wake()
@@ -392,9 +339,11 @@ class BusLink:
             if self._closing or not self._covers(agents):
                 raise _Stop
             try:
-                await self._flush(control)
+                await self._receipts.flush(control)
                 if control.connected:
-                    await self._register(control, inbox)
+                    await self._registering.run(
+                        control, self._session, lambda data: self._accept(inbox, data)
+                    )
                 if loop.time() >= beat_at:
                     await self._beat(control)
                     beat_at = loop.time() + BEAT_S
@@ -407,49 +356,9 @@ class BusLink:
                     await self._next_wake()
                     beat_at = min(beat_at, loop.time() + BEATS_APART_S)
 
-    async def _flush(self, control: Bus) -> None:
-        while self._outbox:
-            subject, data = self._outbox[0]
-            await control.publish(subject, data)
-            self._outbox.popleft()
-
     async def _beat(self, control: Bus) -> None:
-        runs = [beat_of(run) for run in list(self._process.runs.values()) if not run.inherited]
-        ended = [beat for beat, _ in list(self._ended)]
-        beat = Beat(session=self._session, at=self._world.now_ns(), runs=runs, ended=ended)
-        await control.publish(subjects.beat(self._session), encode(beat))
-        for _ in range(len(ended)):
-            told, left = self._ended.popleft()
-            if left > 1:
-                self._ended.append((told, left - 1))
-
-    async def _register(self, control: Bus, inbox: "Inbox") -> None:
-        """Registers runs that are not yet, and reads what stands ordered of them."""
-        runs = [
-            run for run in list(self._process.runs.values())
-            if run.run_id not in self._registered and not run.inherited
-        ]  # fmt: skip
-        if not runs:
-            return
-        environment = self._process.config.environment
-        records = [record_of(run, environment, self._session, self.kind) for run in runs]
-        message = encode(Registration(session=self._session, runs=records))
-        data = await control.request(subjects.registration(self._session), message)
-        answer = decode(data, Registered)
-        if answer.error:
-            quiet.warn_once("registration", "checkrein: runs not registered: %s", answer.error)
-        self._registered.update(run.run_id for run in runs)
-        for signed in answer.orders:
-            self._accept(inbox, signed)
-        for run in runs:
-            await self._read_level(control, inbox, run.run_id)
-
-    async def _read_level(self, control: Bus, inbox: "Inbox", run_id: str) -> None:
-        entry = await control.last_value(
-            subjects.BUCKET_DESIRED, subjects.desired_key(self._session, run_id)
-        )
-        if entry is not None and entry.value:
-            self._accept(inbox, entry.value)
+        held = list(self._process.runs.values())
+        await self._beats.say(control, self._session, self._world.now_ns(), held)
 
     def _accept(self, inbox: "Inbox", data: bytes) -> None:
         """Obeys an order if it is genuine; a false one is counted and warned about."""
@@ -464,9 +373,7 @@ class BusLink:
             self._report(refused, "", "refused", f"{error.why}: {error.detail}")
             return
         order = accepted.order
-        self._arrived.setdefault(order.command_id, self._world.monotonic_ns())
-        if len(self._arrived) > REMEMBERED_MAX:
-            self._arrived.popitem(last=False)
+        self._receipts.arrived(order.command_id)
         epochs = {run.run_id: run.epoch for run in order.runs}
         for run_id in [*(run.run_id for run in accepted.runs), *accepted.again]:
             self._obey(order, run_id, epochs[run_id])
