@@ -18,6 +18,7 @@ from checkrein.server.api.door import Door
 from checkrein.server.api.services import Services, Work, assemble
 from checkrein.server.context import RoleContext
 from checkrein.server.gateways import Gateways
+from checkrein.server.http_bounds import BoundedHttp
 from checkrein.server.listening import listen
 
 GRACE_S = 3
@@ -67,7 +68,7 @@ async def _serve(
     server = _Server(
         uvicorn.Config(
             door, log_config=None, access_log=False, lifespan="off", server_header=False,
-            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none",
+            timeout_graceful_shutdown=GRACE_S, timeout_keep_alive=75, ws="none", http=BoundedHttp,
         )
     )  # fmt: skip
     await services.controls.listen()
