@@ -226,3 +226,16 @@ async def test_a_halted_run_of_another_holder_does_not_come_back_as_a_name(gates
     house.keys._take_run(Entry(run_id, b"", 2))  # ended, and forgotten by control
     with pytest.raises(Refusal, match="was halted: enough"):
         await call(house, key, **{RUN_HEADER: run_id})
+
+
+async def test_an_announced_call_that_is_refused_at_the_door_came_here_all_the_same(
+    gates: Gates,
+) -> None:
+    house = gates()
+    key = house.run_key(run_id="run-9")
+    await call(house, key, **{CALL_HEADER: "call-1"})
+    house.contain()
+    with pytest.raises(Refusal, match="contained"):
+        await call(house, key, **{CALL_HEADER: "call-2"})
+    told = [(e["call_id"], e.get("status", "ok")) for e in house.of("passage")]
+    assert told == [("call-1", "ok"), ("call-2", "refused")]

@@ -68,7 +68,7 @@ class Gate:
         Refusal, Cut, or itself. Raises Refusal before the body for who may not come in."""
         caller = await self.keys.caller_of(headers)
         said = said or said_in(headers)
-        self.fence.check(caller.agent)
+        self._check(caller, said, protocol)
         run, _ = await self.runs.of(caller, said)
         self.keys.check(caller)  # what came while the run was looked for holds too
         task = self.fence.enter(run)
@@ -99,11 +99,25 @@ class Gate:
             self._announcements.left(run, said, visit.status)
             self.fence.leave(run, task)
 
-    async def caller(self, headers: Mapping[str, str]) -> Caller:
-        """Who asks, for what needs no run. Raises Refusal."""
+    async def caller(
+        self, headers: Mapping[str, str], protocol: Protocol | None = None
+    ) -> Caller:  # fmt: skip
+        """Who asks, for what needs no run, or before more is read. Raises Refusal."""
         caller = await self.keys.caller_of(headers)
-        self.fence.check(caller.agent)
+        self._check(caller, said_in(headers), protocol)
         return caller
+
+    def _check(self, caller: Caller, said: Announced, protocol: Protocol | None) -> None:
+        """Raises Refusal for an agent that is shut out. A call that its SDK has recorded came here
+        all the same, and the record says so."""
+        try:
+            self.fence.check(caller.agent)
+        except Refusal as refusal:
+            run = self.runs.mirrored(caller, said)
+            if run is not None and said.call_id and protocol is not None:
+                visit = Visit(run, caller, said, protocol, self.world.monotonic_ns())
+                visit.passed("refused", refusal.reason)
+            raise
 
     def contain(self, agent: str, record: Contained | None) -> None:
         self.fence.contain(agent, record)

@@ -97,6 +97,11 @@ class Runs:
     def all(self) -> list[Run]:
         return [run for run, _ in (*self._own.values(), *self._mirrored.values())]
 
+    def mirrored(self, caller: Caller, said: Announced) -> Run | None:
+        """The run of another holder that a call belongs to, if its calls have come by before."""
+        found = self._mirrored.get(caller.run_id or said.run)
+        return None if found is None or found[0].info.agent != caller.agent else found[0]
+
     def desk_of(self, run: Run) -> Desk | None:
         """The desk at which a run's calls are judged."""
         return next((d for d in self._desks.values() if run.run_id in d.client.runs), None)

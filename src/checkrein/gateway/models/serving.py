@@ -61,7 +61,7 @@ class Serving:
             await request.body(0)
             await first_of(self._look(provider, way, request, answer), request.gone())
             return
-        await self._gate.caller(request.headers)  # nobody's body is not even read
+        await self._gate.caller(request.headers, provider)  # nobody's body is not even read
         found = _read(await request.body())
         if way.speech is None:
             work = self._count(provider, way, request, answer, found)

@@ -79,8 +79,9 @@ def grants_of(
     protected: Sequence[Path] = (), hides: bool = False,
 ) -> list[Grant]:  # fmt: skip
     """What the program needs. `own`: folders of this run, granted whole; `protected`: what must not
-    be reached, even if it lies below something granted; `hides`: it will be hidden there, so that
-    nothing need be left out. Raises CannotPlan for a working folder that holds too much."""
+    be reached, even if it lies below something granted; `hides`: all but the first will be hidden
+    there, so that only the first need be left out. Raises CannotPlan for a working folder that
+    holds too much."""
     home = Path(environ.get("HOME", "") or "/root").resolve()
     cwd = cwd.resolve()
     if home.is_relative_to(cwd):
@@ -100,7 +101,7 @@ def grants_of(
         for path in _distinct(paths):
             if how == "read" and (path == Path("/") or home.is_relative_to(path)):
                 continue  # a program in the home folder opens it no more than `ls` would
-            pieces = [path] if hides else _carve(path, protected)
+            pieces = _carve(path, protected[:1] if hides else protected)
             found += [Grant(str(piece), how) for piece in pieces]
     found += [Grant(SHARED_MEMORY, "write") if path == SHARED_MEMORY else Grant(path, "use")
               for path in devices]  # fmt: skip
