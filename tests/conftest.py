@@ -1,11 +1,12 @@
 """What tests everywhere may use."""
 
 import asyncio
+import random
 import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,12 @@ settings.load_profile("busy")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One below those that the kernel gives to connections, so that none takes it meanwhile."""
+    for port in random.sample(range(15_000, 32_000), 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free on 127.0.0.1")
 
 
 class RunningServer(EmbeddedServer):

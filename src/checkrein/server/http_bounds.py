@@ -19,7 +19,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*given, **more)
         self._in_head = self._begun = True
         self._head_bytes = 0
-        self._heads = 0
+        self._heads = self._ends = 0
         self._heads_then = -1
         self._timer: asyncio.TimerHandle | None = None
 
@@ -33,9 +33,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        before = self._heads
+        before = self._heads, self._ends
         super().data_received(data)
-        if self._in_head and self._heads == before:
+        if self._in_head and (self._heads, self._ends) == before:  # not the end of a body
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
                 self.send_400_response(f"The headers are over {HEAD_BYTES_MAX} bytes.")
@@ -50,6 +50,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._ends += 1
         self._in_head, self._begun, self._head_bytes = True, False, 0
         super().on_message_complete()
 
