@@ -63,3 +63,13 @@ async def test_a_connection_may_rest_between_requests(monkeypatch: pytest.Monkey
             writer.write(HEAD + b"\r\n")
             assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
             await asyncio.sleep(0.05)
+
+
+async def test_a_body_of_any_size_is_no_head() -> None:
+    async with connected() as (reader, writer):
+        for size in (http_bounds.HEAD_BYTES_MAX * 4, 10):
+            head = f"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n"
+            writer.write(head.encode() + b"x" * size)
+            await writer.drain()
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert answer.startswith(b"HTTP/1.1 200 ")

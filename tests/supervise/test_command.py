@@ -148,10 +148,14 @@ def test_signals_reach_the_program(environment: dict[str, str], number: signal.S
         "while not came: time.sleep(0.005)\n"
         "time.sleep(0.1)\nsys.exit(40 + sum(came))"  # once, not twice
     )
-    with started(environment, "--", sys.executable, "-c", code) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        assert process.wait(10) == 40 + int(number)
+    before = signal.signal(number, signal.SIG_DFL)  # what is ignored here would be ignored there
+    try:
+        with started(environment, "--", sys.executable, "-c", code) as process:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(number)
+            assert process.wait(10) == 40 + int(number)
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_killed_agent_has_its_end_written(environment: dict[str, str]) -> None:
