@@ -130,6 +130,27 @@ async def test_who_is_shut_out_is_told_at_once_and_when_let_in_again(book: Book)
         follow.cancel()
 
 
+async def test_what_is_deleted_before_the_book_is_followed_is_gone(book: Book) -> None:
+    record = Contained(agent="bot", reason="why", issued_by="ann", at=1)
+    await book.put(subjects.BUCKET_CONTAINED, subjects.token("bot"), record)
+    book.keys = KeyBook(REAL, lambda agent, record: book.told.append((agent, bool(record))))
+    await book.keys.open(book.bus)
+    for bucket, key in (
+        (subjects.BUCKET_CONTAINED, subjects.token("bot")),
+        (subjects.BUCKET_RUN_TOKENS, digest_of(RUN_KEY)),
+    ):
+        await (await book.bus.bucket(bucket)).delete(key)
+    follow = asyncio.ensure_future(book.keys.follow())
+    try:
+        await _until(lambda: "bot" not in book.keys.contained)
+        await _until(lambda: not book.keys._runs_keys)
+        assert book.told[-1] == ("bot", False)
+        await book.refused(RUN_KEY)
+        assert (await book.keys.caller_of({"x-api-key": AGENT_KEY})).agent == "bot"
+    finally:
+        follow.cancel()
+
+
 async def test_an_identity_providers_token_is_for_whoever_verifies_it() -> None:
     book = Book()
     known = Caller(agent="cloud-bot", key="jwt")

@@ -65,6 +65,8 @@ class KeyBook:
         self._reading = asyncio.Lock()
         self._readings = 0
         self._buckets: dict[str, Bucket] = {}
+        self._read: dict[str, set[str]] = {}
+        """The keys that `open` has read, until `follow` has told what became of them."""
         self.runs: dict[str, RunRecord] = {}
         self.contained: dict[str, Contained] = {}
         self.halted: dict[str, HaltedRun] = {}
@@ -74,7 +76,9 @@ class KeyBook:
         """Reads all there is: before this returns, nobody may be let in. Raises BusError."""
         for name, take in self._takers().items():
             bucket = self._buckets[name] = await bus.bucket(name)
+            self._read[name] = set()
             for entry in await bucket.entries():
+                self._read[name].add(entry.key)
                 take(entry)
 
     async def follow(self) -> None:
@@ -187,9 +191,15 @@ class KeyBook:
     async def _follow(self, name: str, take: Callable[[Entry], None]) -> None:
         while True:
             try:
+                told: set[str] = set()
                 async for entry in self._buckets[name].watch():
                     if entry.key:
+                        told.add(entry.key)
                         take(entry)
+                        continue
+                    for gone in self._read[name] - told:  # deleted before this began to watch
+                        take(Entry(gone, None, 0))
+                    self._read[name].clear()
             except BusError as error:
                 _log.warning("following %s: %s", name, error)
             await self.world.sleep(RETRY_S)

@@ -193,15 +193,7 @@ class _Service:
         self, held: "launch.Held | None", supervisor: Supervisor, link: Link, journal: Journal,
         tasks: asyncio.TaskGroup,
     ) -> int:  # fmt: skip
-        with suppress(TimeoutError):
-            always = self.options.gateway == "always"
-            async with asyncio.timeout(GATEWAY_WAIT_S if always else CONTACT_WAIT_S):
-                await link.settled.wait()
-        if link.error:
-            self._say(f"no contact with the server, recording locally: {link.error}", True)
-            kept = first_pact.begin_by_kept(supervisor, self.options, self.world)
-            if kept:
-                self._say(kept, True)
+        await self._meet(supervisor, link)
         if self.why_not_cgroup:
             self._say(f"no cgroup ({self.why_not_cgroup}); sweeping instead", False)
         record = self.manifest.run
@@ -254,6 +246,18 @@ class _Service:
         self._remember(supervisor, ended=True)
         self._last_line(unit)
         return exited.shell_code
+
+    async def _meet(self, supervisor: Supervisor, link: Link) -> None:
+        """Waits a little for the server; without it the last pact it gave is begun by."""
+        with suppress(TimeoutError):
+            always = self.options.gateway == "always"
+            async with asyncio.timeout(GATEWAY_WAIT_S if always else CONTACT_WAIT_S):
+                await link.settled.wait()
+        if link.error:
+            self._say(f"no contact with the server, recording locally: {link.error}", True)
+            kept = first_pact.begin_by_kept(supervisor, self.options, self.world)
+            if kept:
+                self._say(kept, True)
 
     async def _environment(
         self, held: "launch.Held", supervisor: Supervisor, grant: SessionGrant | None
